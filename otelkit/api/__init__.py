@@ -1,0 +1,1 @@
+"""What business code calls: spans, metrics, events, handled exceptions and bound values."""

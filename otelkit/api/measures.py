@@ -1,0 +1,157 @@
+"""Metrics by name: `count`, `distribution`, `gauge`, `observe`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from opentelemetry.metrics import CallbackOptions, Observation, get_meter
+
+from otelkit.api.attributes import Attributes, AttributeValue, merged
+from otelkit.api.names import check_metric_name
+from otelkit.runtime import before, guard
+
+logger = logging.getLogger("otelkit")
+meter = get_meter("otelkit")
+
+_instruments: dict[tuple[str, str, str], Any] = {}
+_refused: set[str] = set()
+
+
+def count(
+    name: str,
+    amount: float = 1,
+    attributes: Attributes | None = None,
+    /,
+    *,
+    _unit: str = "",
+    **attrs: AttributeValue,
+) -> None:
+    """Adds to a counter: `otelkit.count("coupons.used", plan="pro")`.
+
+    `amount` must not be negative, `_unit` is UCUM (`{order}`, `By`). A name that is not allowed (otelkit.api.names)
+    is logged once and its calls do nothing: a metric must not fail a request.
+    """
+    instrument = _instrument("counter", name, _unit)
+    if instrument is not None:
+        instrument.add(amount, merged(attributes, attrs))
+
+
+def distribution(
+    name: str,
+    value: float,
+    attributes: Attributes | None = None,
+    /,
+    *,
+    _unit: str = "",
+    **attrs: AttributeValue,
+) -> None:
+    """Records a value into a histogram: `otelkit.distribution("cart.value", 12.5, _unit="{EUR}")`; else as `count`."""
+    instrument = _instrument("histogram", name, _unit)
+    if instrument is not None:
+        instrument.record(value, merged(attributes, attrs))
+
+
+def gauge(
+    name: str,
+    value: float,
+    attributes: Attributes | None = None,
+    /,
+    *,
+    _unit: str = "",
+    **attrs: AttributeValue,
+) -> None:
+    """Sets a gauge to its present value: `otelkit.gauge("cache.entries", 3)`; else as `count`."""
+    instrument = _instrument("gauge", name, _unit)
+    if instrument is not None:
+        instrument.set(value, merged(attributes, attrs))
+
+
+class Registration:
+    """A function that is read at each collection, until `close`."""
+
+    def __init__(self, observed: _Observed, read: Callable[[], float], attributes: Attributes) -> None:
+        self._observed = observed
+        self._read = read
+        self._attributes = attributes
+
+    def value(self) -> Observation | None:
+        """Reads now; None where reading failed, which is logged at most once a minute."""
+        with guard.guarded("a function under otelkit.observe"):
+            return Observation(self._read(), self._attributes)
+        return None
+
+    def close(self) -> None:
+        """Ends the reading; a second call does nothing."""
+        self._observed.remove(self)
+
+    def __enter__(self) -> Registration:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class _Observed:
+    """One observable gauge with all its registrations: OpenTelemetry's API cannot take a callback back."""
+
+    def __init__(self, name: str, unit: str) -> None:
+        self._registrations: tuple[Registration, ...] = ()
+        self._lock = threading.Lock()
+        meter.create_observable_gauge(name, [self._collect], unit)
+
+    def _collect(self, options: CallbackOptions) -> Iterable[Observation]:
+        return [found for registration in self._registrations if (found := registration.value()) is not None]
+
+    def add(self, registration: Registration) -> None:
+        with self._lock:
+            self._registrations = (*self._registrations, registration)
+
+    def remove(self, registration: Registration) -> None:
+        with self._lock:
+            self._registrations = tuple(found for found in self._registrations if found is not registration)
+
+
+_observed: dict[tuple[str, str], _Observed] = {}
+_observed_lock = threading.Lock()
+
+
+def observe(
+    name: str,
+    read: Callable[[], float],
+    attributes: Attributes | None = None,
+    /,
+    *,
+    _unit: str = "",
+    **attrs: AttributeValue,
+) -> Registration:
+    """Reads a gauge from a function at each collection: `otelkit.observe("queue.depth", queue.qsize)`.
+
+    `read` runs in a thread of otelkit and must return a number quickly. Keep the Registration and `close` it when
+    what it reads goes away. Raises ValueError for a name that is not allowed.
+    """
+    check_metric_name(name)
+    with _observed_lock:
+        observed = _observed.get((name, _unit))
+        if observed is None:
+            observed = _observed[(name, _unit)] = _Observed(name, _unit)
+    registration = Registration(observed, read, merged(attributes, attrs))
+    observed.add(registration)
+    return registration
+
+
+def _instrument(kind: str, name: str, unit: str) -> Any | None:
+    if not before.live:
+        before.note(f"otelkit metric {name!r}")
+    found = _instruments.get((kind, name, unit))
+    if found is None and name not in _refused:
+        try:
+            check_metric_name(name)
+        except ValueError as error:
+            _refused.add(name)
+            logger.warning("%s; its calls do nothing", error)
+            return None
+        found = _instruments[(kind, name, unit)] = getattr(meter, f"create_{kind}")(name, unit)
+    return found

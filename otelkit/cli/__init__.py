@@ -1,0 +1,1 @@
+"""The `otelkit` command, one small file a subcommand."""

@@ -1,0 +1,1 @@
+"""Settings: one table of them, and the way from environment, pyproject.toml and keyword arguments to values."""

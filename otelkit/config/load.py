@@ -1,0 +1,153 @@
+"""Resolves every setting: keyword argument, environment, `[tool.otelkit]` of pyproject.toml, default, in this order."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import cast
+
+from otelkit.config.parse import choice, to_text
+from otelkit.config.setting import Problem, Resolved, Setting, Source
+from otelkit.config.settings import CHOICES, INSTRUMENT_PREFIX, NOT_HONOURED, TABLE, Settings
+from otelkit.errors import ConfigurationError
+
+_KEYS: Mapping[str, Setting[object]] = {setting.key: setting for setting in TABLE.values()}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, and what was wrong with their sources (each a full sentence, secrets masked)."""
+
+    settings: Settings
+    problems: tuple[str, ...]
+
+
+def load(
+    arguments: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    directory: Path | None = None,
+) -> Loaded:
+    """Resolves the settings.
+
+    `arguments` are bootstrap's keyword arguments (None values count as not given), `directory` is where the search
+    for pyproject.toml begins (default: the current one). A text that a setting does not allow is a problem, and the
+    next source counts; an empty environment variable counts as unset, as the OpenTelemetry specification says.
+
+    Raises ConfigurationError for unknown or wrong keyword arguments, and for any problem if OTELKIT_STRICT is true.
+    """
+    environ = os.environ if environ is None else environ
+    given = {key: value for key, value in (arguments or {}).items() if value is not None}
+    instrument_arguments = given.pop("instrument", {})
+    if unknown := [key for key in given if key not in _KEYS]:
+        raise ConfigurationError(_unknown(unknown[0], "keyword argument of bootstrap"))
+    problems: list[str] = []
+    file, pyproject = _pyproject(directory, problems)
+    instrument_pyproject = pyproject.pop("instrument", {})
+    problems += [_unknown(key, f"key of [tool.otelkit] in {file}") for key in pyproject if key not in _KEYS]
+
+    resolved: dict[str, Resolved] = {}
+    for env, setting in TABLE.items():
+        resolved[env] = Resolved(setting.default, "", "default")
+        for source, name, raw in _candidates(setting, given, environ, pyproject):
+            try:
+                resolved[env] = Resolved(setting.parse(raw), raw, source)
+                break
+            except ValueError as error:
+                problem = Problem(name, setting.masked(raw), str(error))
+                if source == "argument":
+                    raise ConfigurationError(f"bootstrap: {problem}") from None
+                problems.append(f"{problem}; using {'the default' if setting.default is not None else 'none'}")
+    problems += [
+        f"{row.env} is set and does nothing: {row.doc}" for row in NOT_HONOURED if environ.get(row.env, "").strip()
+    ]
+    instrument = _instrument(instrument_arguments, environ, instrument_pyproject, problems)
+    settings = Settings(resolved, instrument)
+    if problems and settings.strict:
+        raise ConfigurationError("; ".join(problems) + " (OTELKIT_STRICT is on)")
+    return Loaded(settings, tuple(problems))
+
+
+def _candidates(
+    setting: Setting[object],
+    arguments: Mapping[str, object],
+    environ: Mapping[str, str],
+    pyproject: Mapping[str, object],
+) -> Iterator[tuple[Source, str, str]]:
+    if setting.key in arguments:
+        yield "argument", setting.key, to_text(arguments[setting.key])
+    if environ.get(setting.env, "").strip():
+        yield "environment", setting.env, environ[setting.env]
+    if setting.key in pyproject:
+        yield "pyproject", f"[tool.otelkit] {setting.key}", to_text(pyproject[setting.key])
+
+
+def _instrument(
+    arguments: object, environ: Mapping[str, str], pyproject: object, problems: list[str]
+) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    sources: list[tuple[str, Mapping[str, object]]] = []
+    for name, value in (("[tool.otelkit.instrument]", pyproject), ("bootstrap's `instrument`", arguments)):
+        if not isinstance(value, Mapping):
+            message = f"{name}={value!r}: allowed is a table from library to one of {', '.join(CHOICES)}"
+            if value is arguments:
+                raise ConfigurationError(message)
+            problems.append(message)
+            value = {}
+        sources.append((name, value))
+    from_environment = {
+        key[len(INSTRUMENT_PREFIX) :].lower(): value
+        for key, value in environ.items()
+        if key.startswith(INSTRUMENT_PREFIX) and value.strip()
+    }
+    sources.insert(1, (INSTRUMENT_PREFIX.rstrip("_"), from_environment))
+    for name, table in sources:
+        for library, raw in table.items():
+            try:
+                found[library.lower().replace("-", "_")] = choice(*CHOICES)(to_text(raw))
+            except ValueError as error:
+                problem = Problem(f"{name} {library}", to_text(raw), str(error))
+                if table is arguments:
+                    raise ConfigurationError(str(problem)) from None
+                problems.append(str(problem))
+    return found
+
+
+def _unknown(key: str, where: str) -> str:
+    close = get_close_matches(key, _KEYS, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "; `otelkit env` lists them all"
+    return f"{key!r} is not a {where}{hint}"
+
+
+def _pyproject(directory: Path | None, problems: list[str]) -> tuple[Path | None, dict[str, object]]:
+    try:
+        start = (directory or Path.cwd()).resolve()
+        file = next(
+            (path for folder in (start, *start.parents) if (path := folder / "pyproject.toml").is_file()),
+            None,
+        )
+        if file is None:
+            return None, {}
+        content = file.read_bytes()
+    except OSError:
+        return None, {}
+    if b"otelkit" not in content:
+        return file, {}
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        document = tomllib.loads(content.decode("utf-8"))
+    except ValueError as error:
+        problems.append(f"{file} cannot be read: {error}")
+        return file, {}
+    table = document.get("tool", {}).get("otelkit", {})
+    if not isinstance(table, dict):
+        problems.append(f"[tool.otelkit] in {file} is no table")
+        return file, {}
+    return file, cast("dict[str, object]", dict(table))

@@ -1,0 +1,94 @@
+"""What one setting is: its variable, its type, its default, and the sentence that documents it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, Literal, Protocol, TypeVar, overload
+
+from typing_extensions import Self
+
+T = TypeVar("T")
+Source = Literal["argument", "environment", "pyproject", "default"]
+
+
+class Values(Protocol):
+    """Whatever holds resolved settings by the name of their variable."""
+
+    def __getitem__(self, env: str, /) -> object: ...
+
+
+class Setting(Generic[T]):
+    """One setting, declared as an attribute of `Settings`; reading it from an instance gives its value.
+
+    `env` is the environment variable, `parse` its parser (ValueError says what is allowed), `default` what holds when
+    no source names it, `doc` what it does, in one sentence of the reference. A `secret`'s value is never printed. The
+    name of the attribute is the keyword of `bootstrap` and the key in pyproject.toml.
+    """
+
+    __slots__ = ("default", "doc", "env", "key", "parse", "secret")
+
+    def __init__(
+        self,
+        env: str,
+        parse: Callable[[str], T],
+        default: T,
+        doc: str,
+        *,
+        secret: bool = False,
+        key: str = "",
+    ) -> None:
+        self.env = env
+        self.parse = parse
+        self.default = default
+        self.doc = doc
+        self.secret = secret
+        self.key = key
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.key = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: Values, owner: type) -> T: ...
+    def __get__(self, instance: Values | None, owner: type) -> Self | T:
+        if instance is None:
+            return self
+        return instance[self.env]  # type: ignore[return-value]
+
+    def masked(self, raw: str) -> str:
+        """The text as it may be printed."""
+        return "***" if self.secret and raw else raw
+
+
+@dataclass(frozen=True, slots=True)
+class NotHonoured:
+    """A standard variable that otelkit does not act on, and why; set, it is named in one WARNING."""
+
+    env: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A setting's value, the text it was read from (empty for a default) and the source of it."""
+
+    value: object
+    raw: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A text that a setting does not allow: where it was found, what it said (masked), what is allowed."""
+
+    name: str
+    shown: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.shown!r}: {self.allowed}"
+
+
+ResolvedByEnv = Mapping[str, Resolved]

@@ -1,0 +1,147 @@
+"""Encoded batches on their way: one lane a signal, each in order, each with its own pause after a failure."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from otelkit.config.settings import Signal
+
+
+@dataclass(slots=True)
+class Batch:
+    """One encoded, compressed request."""
+
+    signal: Signal
+    body: bytes
+    records: int
+    sequence: int = 0
+
+
+class Lane:
+    """The batches of one signal, oldest first; the first one may be in flight."""
+
+    def __init__(self) -> None:
+        self.batches: deque[Batch] = deque()
+        self.not_before = 0.0
+        self.in_flight: Batch | None = None
+
+
+class Outbox:
+    """Bounded by bytes; the lock is held for list operations only, never while something is encoded or sent.
+
+    `offer` is the worker's side, `take` and `settle` are the sender's, `wait_settled` is a flush's.
+    """
+
+    def __init__(self, signals: Iterable[Signal], max_bytes: int) -> None:
+        self._lanes = {signal: Lane() for signal in signals}
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._sequence = 0
+        self._unsettled: set[int] = set()
+        self._changed = threading.Condition(threading.Lock())
+        self._closed = False
+
+    def offer(self, batch: Batch) -> list[Batch]:
+        """Takes a batch in, and returns those that had to go for it (itself when too large, or too late)."""
+        evicted = []
+        with self._changed:
+            if self._closed:
+                return [batch]
+            self._sequence += 1
+            batch.sequence = self._sequence
+            lane = self._lanes[batch.signal]
+            lane.batches.append(batch)
+            self._unsettled.add(batch.sequence)
+            self._bytes += len(batch.body)
+            while self._bytes > self._max_bytes and (oldest := self._oldest_waiting()) is not None:
+                self._remove(oldest)
+                evicted.append(oldest)
+            self._changed.notify_all()
+        return evicted
+
+    def _oldest_waiting(self) -> Batch | None:
+        waiting = (batch for lane in self._lanes.values() for batch in lane.batches if batch is not lane.in_flight)
+        return min(waiting, key=lambda batch: batch.sequence, default=None)
+
+    def _remove(self, batch: Batch) -> None:
+        self._lanes[batch.signal].batches.remove(batch)
+        self._unsettled.discard(batch.sequence)
+        self._bytes -= len(batch.body)
+
+    def take(self) -> Batch | None:
+        """Waits for the batch that is due next and marks it as in flight; None once the outbox is closed."""
+        with self._changed:
+            while not self._closed:
+                now = time.monotonic()
+                ready = [lane for lane in self._lanes.values() if lane.batches]
+                due = [lane for lane in ready if lane.not_before <= now]
+                if due:
+                    lane = min(due, key=lambda lane: lane.batches[0].sequence)
+                    lane.in_flight = lane.batches[0]
+                    return lane.in_flight
+                pause = min((lane.not_before - now for lane in ready), default=None)
+                self._changed.wait(pause)
+            return None
+
+    def settle(self, batch: Batch, *, retry_in_s: float | None = None) -> bool:
+        """Ends a batch's flight: for good, or to be tried again after a pause.
+
+        Returns False where the batch is no longer the outbox's (given up at shutdown): its outcome counts no more.
+        """
+        with self._changed:
+            lane = self._lanes[batch.signal]
+            if lane.in_flight is not batch:
+                return False
+            lane.in_flight = None
+            if retry_in_s is None:
+                self._remove(batch)
+                lane.not_before = 0.0
+            else:
+                lane.not_before = time.monotonic() + retry_in_s
+            self._changed.notify_all()
+            return True
+
+    def hurry(self) -> None:
+        """Ends every lane's pause: somebody waits."""
+        with self._changed:
+            for lane in self._lanes.values():
+                lane.not_before = 0.0
+            self._changed.notify_all()
+
+    def wait_settled(self, up_to: int, deadline: float) -> bool:
+        """Waits until every batch with a sequence number up to `up_to` is settled, until `deadline` (monotonic) at
+        the latest.
+        """
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: all(sequence > up_to for sequence in self._unsettled),
+                max(0.0, deadline - time.monotonic()),
+            )
+
+    @property
+    def last_sequence(self) -> int:
+        """The sequence number of the newest batch."""
+        with self._changed:
+            return self._sequence
+
+    def close(self) -> list[Batch]:
+        """Lets the sender go and returns what was not settled, oldest first; their late outcomes count no more."""
+        with self._changed:
+            self._closed = True
+            left = sorted((b for lane in self._lanes.values() for b in lane.batches), key=lambda b: b.sequence)
+            for lane in self._lanes.values():
+                lane.batches.clear()
+                lane.in_flight = None
+            self._unsettled.clear()
+            self._bytes = 0
+            self._changed.notify_all()
+            return left
+
+    def records(self, signal: Signal) -> int:
+        """How many records of a signal wait or are in flight."""
+        with self._changed:
+            return sum(batch.records for batch in self._lanes[signal].batches)

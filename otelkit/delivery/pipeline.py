@@ -1,0 +1,301 @@
+"""From queue to next hop: the worker thread encodes, the sender thread sends, and neither waits for the other.
+
+The worker never touches the network; the sender never touches a queue. Both are daemon threads, started by the
+process's first record and not before.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from opentelemetry.sdk.metrics.export import MetricsData
+
+from otelkit.config.settings import SIGNALS, Signal
+from otelkit.delivery.destination import Destination
+from otelkit.delivery.encode import Encoder
+from otelkit.delivery.encode_metrics import count_points
+from otelkit.delivery.ledger import DropReason, Ledger, LedgerPage, take_dead_pages
+from otelkit.delivery.outbox import Batch, Outbox
+from otelkit.delivery.queue import QueueLimits, SignalQueue
+from otelkit.delivery.records import Attributes, LogRecord, SpanRecord
+from otelkit.delivery.report import FlushReport
+from otelkit.delivery.sender import Sender
+from otelkit.runtime import guard
+
+logger = logging.getLogger("otelkit.delivery")
+
+_FASTEST_GZIP = 1  # level 6 costs the worker three times the CPU for a tenth fewer bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """What a pipeline is made of; `destinations` holds the signals that are exported by OTLP."""
+
+    service: str
+    destinations: Mapping[Signal, Destination]
+    resources: Mapping[str, Attributes]
+    spans: QueueLimits
+    logs: QueueLimits
+    metric_interval_s: float
+    metric_timeout_s: float
+    max_pending_bytes: int
+    state_dir: Path
+    quiet: bool = False
+
+
+@dataclass(slots=True)
+class _FlushRequest:
+    drained: threading.Event
+    last_sequence: int = 0
+
+
+class Pipeline:
+    """Carries the records of one process; `spans.put` and `logs.put` are the hot path's end.
+
+    `collect` is set by whoever owns the metrics: called by the worker at each interval, it hands collections to
+    `metrics`. A pipeline belongs to the process that made it: a forked child makes its own and calls `abandon` on
+    this one.
+    """
+
+    def __init__(self, options: PipelineOptions) -> None:
+        self._options = options
+        self.ledger = Ledger(options.state_dir, options.service)
+        accounts = self.ledger.signals
+        self.spans: SignalQueue[SpanRecord] = SignalQueue(
+            accounts["traces"], options.spans, start=self._start, wake=self._wake_worker
+        )
+        self.logs: SignalQueue[LogRecord] = SignalQueue(
+            accounts["logs"], options.logs, start=self._start, wake=self._wake_worker
+        )
+        self.collect: Callable[[float], None] | None = None
+        self._collections: deque[tuple[MetricsData, int]] = deque()
+        self._encoder: Encoder | None = None
+        self._outbox = Outbox(SIGNALS, options.max_pending_bytes)
+        self._in_hand = dict.fromkeys(SIGNALS, 0)
+        self._wake = threading.Event()
+        self._starting = threading.Lock()
+        self._requests: deque[_FlushRequest] = deque()
+        self._closing = False
+        self._threads: list[threading.Thread] = []
+
+    # -- the application's side
+
+    def metrics(self, data: MetricsData) -> None:
+        """Takes a collection in; its points are accepted now."""
+        points = count_points(data)
+        if not points or "metrics" not in self._options.destinations:
+            return
+        self._start()
+        account = self.ledger.signals["metrics"]
+        account.cells[account.accepted] += points
+        if self.spans.closed:
+            account.cells[account.dropped(DropReason.AFTER_SHUTDOWN)] += points
+            return
+        self._collections.append((data, points))
+
+    def flush(self, timeout_s: float) -> FlushReport:
+        """Collects metrics, sends everything that was accepted before the call, and waits for the acknowledgements.
+
+        Keeps `timeout_s` whatever the next hop does; a pause after a failure is cut short. Safe in any thread.
+        """
+        deadline = time.monotonic() + timeout_s
+        lost_before = _lost(self.ledger.read())
+        settled = self._drain(deadline)
+        page = self.ledger.read()
+        return FlushReport.of(page, ok=settled and _lost(page) == lost_before, in_memory=self.in_memory())
+
+    def shutdown(self, timeout_s: float) -> FlushReport:
+        """Sends what is there within `timeout_s`, then ends: what is left is dropped and counted. A second call
+        reports only.
+        """
+        if self.spans.closed:
+            return FlushReport.of(self.ledger.read(), ok=True, in_memory=self.in_memory())
+        deadline = time.monotonic() + timeout_s
+        lost_before = _lost(self.ledger.read())
+        if self._threads or self._waiting():
+            self._drain(deadline)
+        self.spans.closed = self.logs.closed = True
+        self._closing = True
+        self._wake.set()
+        for thread in self._threads[:1]:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self.spans.sweep()
+        self.logs.sweep()
+        while self._collections:
+            self._drop("metrics", DropReason.SHUTDOWN, self._collections.popleft()[1])
+        for batch in self._outbox.close():
+            self._drop(batch.signal, DropReason.SHUTDOWN, batch.records)
+        page = self.ledger.read()
+        self.ledger.close()
+        lost = _lost(page) - lost_before
+        if lost:
+            logger.warning("%d records could not be delivered before the end of the process", lost)
+        return FlushReport.of(page, ok=not lost, in_memory=self.in_memory())
+
+    def in_memory(self) -> int:
+        """Records that are queued, being encoded, waiting or in flight: counted where they are, not by the ledger's
+        sum.
+        """
+        queued = (
+            len(self.spans.records) + len(self.logs.records) + sum(points for _, points in tuple(self._collections))
+        )
+        return queued + sum(self._in_hand.values()) + sum(self._outbox.records(signal) for signal in SIGNALS)
+
+    def abandon(self) -> None:
+        """In a forked child: these records, threads and files are the parent's; whoever still holds this emits into
+        nothing.
+        """
+        self._requests = deque()
+        for queue in (self.spans, self.logs):
+            queue.started = queue.closed = True
+        self._closing = True
+        self._threads = []
+        self.ledger.forget()
+
+    # -- threads
+
+    def _start(self) -> None:
+        if self.spans.started:
+            return
+        with self._starting:
+            if self.spans.started:
+                return
+            self.ledger.open_page()
+            if self.ledger.file_error is not None:
+                logger.warning(
+                    "the ledger's page cannot be made (%s); `otelkit status --pid` will not see this process",
+                    self.ledger.file_error,
+                )
+            sender = Sender(self._outbox, self.ledger, self._options.destinations, quiet=self._options.quiet)
+            self._threads = [
+                threading.Thread(target=self._work, name="otelkit-worker", daemon=True),
+                threading.Thread(target=sender.run, name="otelkit-sender", daemon=True),
+            ]
+            self.spans.started = self.logs.started = True
+            for thread in self._threads:
+                try:
+                    thread.start()
+                except RuntimeError:
+                    # No thread can start while the interpreter ends; shutdown drains in its own thread then.
+                    self._threads = []
+                    return
+
+    def _wake_worker(self) -> None:
+        self._wake.set()
+
+    def _drain(self, deadline: float) -> bool:
+        """Has everything encoded, and waits until it is settled; False where the deadline came first."""
+        self._start()
+        request = _FlushRequest(threading.Event())
+        self._requests.append(request)
+        self._wake.set()
+        if not self._threads:
+            self._serve_requests()
+        if not request.drained.wait(max(0.0, deadline - time.monotonic())):
+            return False
+        self._outbox.hurry()
+        return self._outbox.wait_settled(request.last_sequence, deadline)
+
+    def _work(self) -> None:
+        self._report_dead_processes()
+        options = self._options
+        due = {
+            "traces": time.monotonic() + options.spans.delay_s,
+            "logs": time.monotonic() + options.logs.delay_s,
+            "metrics": time.monotonic() + options.metric_interval_s,
+        }
+        while not self._closing:
+            self._wake.wait(max(0.0, min(due.values()) - time.monotonic()))
+            self._wake.clear()
+            now = time.monotonic()
+            if due["metrics"] <= now:
+                due["metrics"] = now + options.metric_interval_s
+                self._collect()
+            if due["traces"] <= now or len(self.spans.records) >= options.spans.max_batch:
+                due["traces"] = now + options.spans.delay_s
+                self._drain_spans()
+            if due["logs"] <= now or len(self.logs.records) >= options.logs.max_batch:
+                due["logs"] = now + options.logs.delay_s
+                self._drain_logs()
+            self._drain_collections()
+            self._serve_requests()
+
+    def _serve_requests(self) -> None:
+        while self._requests:
+            request = self._requests.popleft()
+            self._collect()
+            self._drain_spans()
+            self._drain_logs()
+            self._drain_collections()
+            request.last_sequence = self._outbox.last_sequence
+            request.drained.set()
+
+    def _waiting(self) -> bool:
+        return bool(self.spans.records or self.logs.records or self._collections)
+
+    # -- the worker's work
+
+    def _collect(self) -> None:
+        if self.collect is not None and "metrics" in self._options.destinations:
+            with guard.guarded("the collection of metrics"):
+                self.collect(self._options.metric_timeout_s)
+
+    def _drain_spans(self) -> None:
+        while batch := self.spans.take():
+            self._publish("traces", len(batch), functools.partial(Encoder.spans, batch=batch))
+
+    def _drain_logs(self) -> None:
+        while batch := self.logs.take():
+            self._publish("logs", len(batch), functools.partial(Encoder.logs, batch=batch))
+
+    def _drain_collections(self) -> None:
+        while self._collections:
+            data, points = self._collections.popleft()
+            self._publish("metrics", points, functools.partial(Encoder.metrics, data=data))
+
+    def _publish(self, signal: Signal, records: int, encode: Callable[[Encoder], tuple[bytes, int]]) -> None:
+        self._in_hand[signal] = records
+        destination = self._options.destinations[signal]
+        try:
+            if self._encoder is None:
+                self._encoder = Encoder(self._options.resources)
+            body, failed = encode(self._encoder)
+            if destination.gzip and destination.protocol != "grpc":
+                body = gzip.compress(body, _FASTEST_GZIP)
+        except Exception:  # noqa: BLE001 - the worker must live; the batch is counted
+            guard.report(f"the encoding of {signal}")
+            body, failed = b"", records
+        if failed:
+            self._drop(signal, DropReason.ENCODE_FAILED, failed)
+        if failed < records:
+            for evicted in self._outbox.offer(Batch(signal, body, records - failed)):
+                reason = DropReason.SHUTDOWN if self._closing else DropReason.PENDING_FULL
+                self._drop(evicted.signal, reason, evicted.records)
+        self._in_hand[signal] = 0
+
+    def _drop(self, signal: Signal, reason: DropReason, records: int) -> None:
+        account = self.ledger.signals[signal]
+        account.cells[account.dropped(reason)] += records
+
+    def _report_dead_processes(self) -> None:
+        with guard.guarded("the reading of dead processes' ledgers"):
+            lost = [page for page in take_dead_pages(self._options.state_dir) if page.outstanding]
+            for page in lost:
+                logger.warning(
+                    "process %d (%s) ended with %d records undelivered",
+                    page.pid,
+                    page.service,
+                    page.outstanding,
+                )
+
+
+def _lost(page: LedgerPage) -> int:
+    return sum(sum(account.dropped.values()) for account in page.accounts.values())

@@ -1,0 +1,86 @@
+"""The bounded queue of one signal: the end of the hot path and the beginning of the worker's."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from otelkit.delivery.ledger import DropReason, SignalCells
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """The bounds of a queue: records in it, records of a batch, and the longest wait for a batch in seconds."""
+
+    max_records: int
+    max_batch: int
+    delay_s: float
+
+
+class SignalQueue(Generic[R]):
+    """Takes records of any thread without a lock and without waiting.
+
+    `deque.append`, `popleft` and `len` are atomic under the interpreter's lock, and so are the ledger's cells
+    (ledger.py). The bound may be passed by as many records as threads emit at the same instant. `start` is called for
+    the first record of the process, `wake` when a batch is full.
+    """
+
+    __slots__ = ("_account", "_full", "_late", "_start", "_wake", "closed", "limits", "records", "started")
+
+    def __init__(
+        self,
+        account: SignalCells,
+        limits: QueueLimits,
+        *,
+        start: Callable[[], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self.records: deque[R] = deque()
+        self.limits = limits
+        self.started = False
+        self.closed = False
+        self._account = account
+        self._full = account.dropped(DropReason.QUEUE_FULL)
+        self._late = account.dropped(DropReason.AFTER_SHUTDOWN)
+        self._start = start
+        self._wake = wake
+
+    def put(self, record: R) -> None:
+        """Takes a record in, or counts why not. Never blocks after the process's first record, never raises."""
+        if not self.started:
+            self._start()
+        account = self._account
+        account.cells[account.accepted] += 1
+        records = self.records
+        if self.closed:
+            account.cells[self._late] += 1
+            return
+        length = len(records)
+        if length >= self.limits.max_records:
+            account.cells[self._full] += 1
+            return
+        records.append(record)
+        if length + 1 == self.limits.max_batch:
+            self._wake()
+        if self.closed:  # shutdown's last sweep may have passed between the check and the append
+            self.sweep()
+
+    def take(self) -> list[R]:
+        """Up to one batch of the oldest records; the worker's side."""
+        pop = self.records.popleft
+        # Only this side takes: as many as are counted now can be popped.
+        return [pop() for _ in range(min(len(self.records), self.limits.max_batch))]
+
+    def sweep(self) -> None:
+        """Counts what nobody will take any more as dropped by shutdown."""
+        cell = self._account.dropped(DropReason.SHUTDOWN)
+        while True:
+            try:
+                self.records.popleft()
+            except IndexError:
+                return
+            self._account.cells[cell] += 1

@@ -1,0 +1,133 @@
+"""The sender thread: takes batches from the outbox, sends them, and settles the ledger by what became of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+from otelkit.config.settings import Signal
+from otelkit.delivery.destination import Destination
+from otelkit.delivery.ledger import DropReason, Ledger
+from otelkit.delivery.outbox import Batch, Outbox
+from otelkit.delivery.retry import Backoff
+from otelkit.delivery.transport import Delivered, Outcome, Refused, Retry, Transport, open_transport
+from otelkit.runtime.selflog import Throttle
+
+logger = logging.getLogger("otelkit.delivery")
+
+
+class Sender:
+    """Owns the transports, which are made here and used by the thread that runs `run` alone.
+
+    One WARNING when a destination stops answering and one INFO with counts when it is back. `quiet`: the absence of a
+    collector at the default address is no news (a developer who never asked for one).
+    """
+
+    def __init__(
+        self, outbox: Outbox, ledger: Ledger, destinations: Mapping[Signal, Destination], *, quiet: bool
+    ) -> None:
+        self._outbox = outbox
+        self._ledger = ledger
+        self._destinations = destinations
+        self._quiet = quiet
+        self._transports: dict[Signal, Transport] = {}
+        self._backoffs = {signal: Backoff() for signal in destinations}
+        self._troubles = {signal: _Trouble(destinations[signal]) for signal in destinations}
+        self._throttle = Throttle()
+
+    def run(self) -> None:
+        """Sends until the outbox is closed."""
+        with _suppressed_instrumentation():
+            while (batch := self._outbox.take()) is not None:
+                self._handle(batch, self._send(batch))
+            for transport in self._transports.values():
+                transport.close()
+
+    def _send(self, batch: Batch) -> Outcome:
+        try:
+            transport = self._transports.get(batch.signal)
+            if transport is None:
+                transport = self._transports[batch.signal] = open_transport(self._destinations[batch.signal])
+            return transport.send(batch.body)
+        except Exception as error:  # noqa: BLE001 - the thread must live; a transport that fails is a failed attempt
+            return Retry(f"{type(error).__name__} in the transport")
+
+    def _handle(self, batch: Batch, outcome: Outcome) -> None:
+        trouble = self._troubles[batch.signal]
+        if isinstance(outcome, Retry):
+            pause_s = self._backoffs[batch.signal].after_failure(outcome.after_s)
+            if self._outbox.settle(batch, retry_in_s=pause_s):
+                trouble.failed(outcome, quiet=self._quiet)
+            return
+        if not self._outbox.settle(batch):
+            return
+        account = self._ledger.signals[batch.signal]
+        self._backoffs[batch.signal].after_success()
+        if isinstance(outcome, Delivered):
+            rejected = min(max(outcome.rejected, 0), batch.records)
+            account.cells[account.delivered] += batch.records - rejected
+            trouble.delivered(batch.records - rejected)
+            if rejected:
+                account.cells[account.dropped(DropReason.REJECTED)] += rejected
+                self._say(batch, f"rejected {rejected} of {batch.records} {batch.signal}: {outcome.message}")
+        elif isinstance(outcome, Refused):
+            reason = DropReason.TOO_LARGE if outcome.too_large else DropReason.REFUSED
+            account.cells[account.dropped(reason)] += batch.records
+            self._say(batch, f"refused {batch.records} {batch.signal} with {outcome.cause}; they are dropped")
+
+    def _say(self, batch: Batch, what: str) -> None:
+        held_back = self._throttle.admit(f"{batch.signal} {what.split()[0]}")
+        if held_back is not None:
+            more = f" ({held_back} more such answers since the last message)" if held_back else ""
+            logger.warning("%s %s%s", self._destinations[batch.signal].shown, what, more)
+
+
+class _Trouble:
+    """One outage of one destination, from the WARNING to the INFO."""
+
+    def __init__(self, destination: Destination) -> None:
+        self._destination = destination
+        self._since: float | None = None
+        self._attempts = 0
+
+    def failed(self, outcome: Retry, *, quiet: bool) -> None:
+        self._attempts += 1
+        if self._since is not None:
+            return
+        self._since = time.monotonic()
+        level = logging.DEBUG if quiet and outcome.unreachable and self._destination.by_default else logging.WARNING
+        logger.log(
+            level,
+            "%s does not take %s (%s); they are kept and tried again",
+            self._destination.shown,
+            self._destination.signal,
+            outcome.cause,
+        )
+
+    def delivered(self, records: int) -> None:
+        if self._since is None:
+            return
+        logger.info(
+            "%s takes %s again after %.0f s and %d failed attempts; %d records were delivered with the first request",
+            self._destination.shown,
+            self._destination.signal,
+            time.monotonic() - self._since,
+            self._attempts,
+            records,
+        )
+        self._since = None
+        self._attempts = 0
+
+
+def _suppressed_instrumentation() -> AbstractContextManager[None]:
+    """Keeps contrib's HTTP instrumentations off our own requests; where contrib is not installed there is none to
+    keep off.
+    """
+    suppress: Callable[[], AbstractContextManager[None]]
+    try:
+        from opentelemetry.instrumentation.utils import suppress_instrumentation as suppress
+    except ImportError:
+        return nullcontext()
+    return suppress()

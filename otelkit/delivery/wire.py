@@ -1,0 +1,103 @@
+"""Protobuf's wire format, as far as OTLP needs it (https://protobuf.dev/programming-guides/encoding/).
+
+Every function returns bytes; fields are concatenated by the caller. Proto3's defaults (0, empty) are left out by the
+caller.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+
+pack_fixed64 = struct.Struct("<Q").pack
+pack_sfixed64 = struct.Struct("<q").pack
+pack_double = struct.Struct("<d").pack
+pack_fixed32 = struct.Struct("<I").pack
+
+_ONE_BYTE = tuple(bytes((number,)) for number in range(128))
+_UINT64 = (1 << 64) - 1
+
+
+def varint(number: int) -> bytes:
+    """An unsigned varint; a negative number becomes its 64-bit two's complement, as int64 and enums want it."""
+    if 0 <= number < 128:
+        return _ONE_BYTE[number]
+    number &= _UINT64
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def zigzag(number: int) -> bytes:
+    """A signed varint (sint32, sint64)."""
+    return varint(number << 1 if number >= 0 else (-number << 1) - 1)
+
+
+def sized(tag: bytes, content: bytes) -> bytes:
+    """A length-delimited field: a string, bytes, or a message."""
+    return tag + varint(len(content)) + content
+
+
+def utf8(text: str) -> bytes:
+    """UTF-8; lone surrogates, which protobuf forbids, become `?`."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
+
+
+def packed_fixed64(tag: bytes, numbers: Sequence[int]) -> bytes:
+    """A packed list of fixed64."""
+    return sized(tag, struct.pack(f"<{len(numbers)}Q", *numbers))
+
+
+def packed_double(tag: bytes, numbers: Sequence[float]) -> bytes:
+    """A packed list of doubles."""
+    return sized(tag, struct.pack(f"<{len(numbers)}d", *numbers))
+
+
+def packed_varint(tag: bytes, numbers: Sequence[int]) -> bytes:
+    """A packed list of varints."""
+    return sized(tag, b"".join(map(varint, numbers)))
+
+
+def read_fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """The fields of a message: number, and the integer or the bytes of each.
+
+    Raises ValueError for bytes that are no message.
+    """
+    position = 0
+    while position < len(message):
+        tag, position = _read_varint(message, position)
+        number, kind = tag >> 3, tag & 7
+        if kind == 0:
+            value, position = _read_varint(message, position)
+            yield number, value
+            continue
+        if kind == 2:
+            size, position = _read_varint(message, position)
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"wire type {kind}")
+        if position + size > len(message):
+            raise ValueError("truncated")
+        yield number, message[position : position + size]
+        position += size
+
+
+def _read_varint(message: bytes, position: int) -> tuple[int, int]:
+    number = shift = 0
+    while shift < 70:
+        if position >= len(message):
+            raise ValueError("truncated")
+        byte = message[position]
+        position += 1
+        number |= (byte & 127) << shift
+        if byte < 128:
+            return number, position
+        shift += 7
+    raise ValueError("a varint of more than ten bytes")

@@ -1,0 +1,19 @@
+"""FastAPI: every application, also those made before, by its class's `__call__`.
+
+FastAPI's own telemetry stays silent meanwhile: it looks for its key in the scope (facts of fastapi >= 0.143), and so
+does contrib's middleware for its marker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from otelkit.config.settings import Settings
+from otelkit.instrumentation.asgi import AsgiLayer, wrap_application_class
+
+
+def install(settings: Settings) -> Callable[[], None]:
+    """Records the requests of every FastAPI application; returns the undo."""
+    from fastapi import FastAPI
+
+    return wrap_application_class(FastAPI, AsgiLayer(settings))

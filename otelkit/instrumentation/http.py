@@ -1,0 +1,54 @@
+"""What HTTP servers have in common: known methods, routes, safe query strings, captured headers, request ids."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Sequence
+
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"))
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_SECRET_HEADERS = re.compile(
+    r"authorization|cookie|token|secret|password|passwd|api[-_]?key|credential|session|signature",
+    re.IGNORECASE,
+)
+REDACTED = "[REDACTED]"
+
+
+def known_method(method: str) -> str:
+    """The method, or `_OTHER`: made-up methods must not become labels (GHSA-5rv5-6h4r-h22v)."""
+    return method if method in _METHODS else "_OTHER"
+
+
+def safe_query(query: str) -> str:
+    """A query string with its parameters' names and none of their values."""
+    return "&".join(f"{part.partition('=')[0]}=REDACTED" if "=" in part else part for part in query.split("&"))
+
+
+def request_id(header: str | None) -> str:
+    """The caller's request id if it is harmless (128 characters that need no quoting), else a new one."""
+    if header is not None and _REQUEST_ID.fullmatch(header):
+        return header
+    return uuid.uuid4().hex
+
+
+def captured_headers(
+    kind: str,
+    headers: Iterable[tuple[bytes, bytes]],
+    wanted: Sequence[re.Pattern[str]],
+    secret: Sequence[re.Pattern[str]],
+) -> dict[str, list[str]]:
+    """The span attributes of the headers whose names match `wanted`; values of `secret` and of well-known ones are
+    redacted.
+
+    `kind` is `request` or `response`.
+    """
+    found: dict[str, list[str]] = {}
+    for raw_name, raw_value in headers:
+        name = raw_name.decode("latin-1").lower()
+        if not any(pattern.fullmatch(name) for pattern in wanted):
+            continue
+        hidden = _SECRET_HEADERS.search(name) or any(pattern.fullmatch(name) for pattern in secret)
+        value = REDACTED if hidden else raw_value.decode("latin-1")
+        found.setdefault(f"http.{kind}.header.{name}", []).append(value)
+    return found

@@ -1,0 +1,93 @@
+"""JSON lines on the console: the root logger's stream handlers get a formatter, and uvicorn's, which do not
+propagate.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from opentelemetry.trace import get_current_span
+from pythonjsonlogger.json import JsonFormatter
+
+from otelkit.signals import correlation
+
+_LOGGERS = ("", "uvicorn", "uvicorn.error", "uvicorn.access")
+STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "taskName",
+    "color_message",
+}
+"""What logging itself puts on a record, and what formatters add; everything else came by `extra`."""
+
+
+class Formatter(JsonFormatter):
+    """One JSON object a line: timestamp, level, logger, message, ids, place, exception, extra."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        super().__init__(json_ensure_ascii=False, json_default=str)
+        self._names = names
+
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        bound = correlation.bound()
+        span = get_current_span().get_span_context()
+        moment = datetime.fromtimestamp(record.created, timezone.utc)
+        fields: dict[str, Any] = {
+            "timestamp": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "request_id": bound.get(correlation.REQUEST_ID),
+            "user.id": bound.get("user.id"),
+            "trace_id": f"{span.trace_id:032x}" if span.is_valid else None,
+            "span_id": f"{span.span_id:016x}" if span.is_valid else None,
+            "module": record.module,
+            "function": record.funcName,
+            "line": record.lineno,
+            "exception": self.formatException(record.exc_info) if record.exc_info and record.exc_info[0] else None,
+            "extra": {key: value for key, value in vars(record).items() if key not in STANDARD_FIELDS} or None,
+        }
+        log_data.update({self._names.get(key, key): value for key, value in fields.items() if value is not None})
+
+
+class JsonLogs:
+    """Puts the formatter onto handlers, also onto those that appear later (basicConfig, dictConfig), and takes it
+    back.
+    """
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._formatter = Formatter(names)
+        self._changed: list[tuple[logging.Handler, logging.Formatter | None]] = []
+        self._added: logging.Handler | None = None
+
+    def apply(self, *, add: bool) -> None:
+        """Formats every stream handler there is; with `add`, gives the root logger one where it has no handler at all.
+
+        The added one makes room for the application's: a record may come before its basicConfig does.
+        """
+        root = logging.getLogger()
+        if self._added is not None and len(root.handlers) > 1:
+            root.removeHandler(self._added)
+            self._added = None
+        if add and not root.handlers:
+            self._added = logging.StreamHandler(sys.stderr)
+            root.addHandler(self._added)
+        for name in _LOGGERS:
+            for handler in logging.getLogger(name).handlers:
+                if isinstance(handler, logging.StreamHandler) and handler.formatter is not self._formatter:
+                    self._changed.append((handler, handler.formatter))
+                    handler.setFormatter(self._formatter)
+
+    def undo(self) -> None:
+        """Gives every handler its own formatter back."""
+        for handler, formatter in self._changed:
+            if handler.formatter is self._formatter:
+                handler.setFormatter(formatter)
+        self._changed.clear()
+        if self._added is not None:
+            logging.getLogger().removeHandler(self._added)
+            self._added = None

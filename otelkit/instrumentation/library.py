@@ -1,0 +1,76 @@
+"""What otelkit instruments by itself: one row a library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A library with an instrumentation of otelkit's own.
+
+    `module` is what its first import triggers; `supported` (PEP 440) are the versions that the tests ran against;
+    `install` is the module under otelkit.instrumentation whose `install(settings)` returns the undo. `contrib` are
+    the entry points that record the same, `native` says whether the library can do it itself.
+    """
+
+    name: str
+    module: str
+    distribution: str
+    supported: str
+    install: str
+    contrib: tuple[str, ...] = ()
+    native: bool = False
+
+
+LIBRARIES = (
+    Library("fastapi", "fastapi", "fastapi", ">=0.115,<1", "fastapi", ("fastapi",), native=True),
+    Library("starlette", "starlette.applications", "starlette", ">=0.40,<2", "starlette", ("starlette",)),
+    Library("sqlalchemy", "sqlalchemy", "sqlalchemy", ">=2.0,<2.2", "sqlalchemy", ("sqlalchemy",)),
+    Library("redis", "redis", "redis", ">=5,<9", "redis", ("redis",)),
+    Library("celery", "celery", "celery", ">=5.4,<6", "celery", ("celery",)),
+)
+
+DRIVERS = (
+    "aiopg",
+    "asyncpg",
+    "dbapi",
+    "mysql",
+    "mysqlclient",
+    "psycopg",
+    "psycopg2",
+    "pymssql",
+    "pymysql",
+    "sqlite3",
+)
+"""Contrib instrumentations of database drivers: under SQLAlchemy each statement would be two spans."""
+
+NEVER_BY_THEMSELVES = {
+    "asgi": "the FastAPI and Starlette layer records the request",
+    "asyncio": "a span for every task and coroutine",
+    "aws-lambda": "for the Lambda runtime only",
+    "click": "one span around a whole worker's life",
+    "logging": "otelkit exports the logging module itself",
+    "system_metrics": "otelkit records the process and the runtime itself",
+    "threading": "context crosses into thread pools already where frameworks carry it",
+    "wsgi": "a middleware, nothing to switch on",
+}
+"""Contrib instrumentations that stay off unless OTELKIT_INSTRUMENT_<NAME>=contrib asks for them, and why."""
+
+CONTRIB_MODULES = {
+    "aiohttp-client": "aiohttp",
+    "aiohttp-server": "aiohttp",
+    "aio-pika": "aio_pika",
+    "confluent_kafka": "confluent_kafka",
+    "grpc_aio_client": "grpc",
+    "grpc_aio_server": "grpc",
+    "grpc_client": "grpc",
+    "grpc_server": "grpc",
+    "kafka": "kafka",
+    "mysql": "mysql.connector",
+    "mysqlclient": "MySQLdb",
+    "tortoiseorm": "tortoise",
+    "urllib": "urllib.request",
+    "google-genai": "google.genai",
+}
+"""Entry points of contrib whose library has another name than they have."""

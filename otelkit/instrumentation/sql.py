@@ -1,0 +1,88 @@
+"""What may be said about a SQL statement: its text without literals, its operation, and a short summary, cached."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+_NUMBER = r"""(?P<number>(?<![\w.$:@"`])[-+]?(?:0[xX][0-9a-fA-F]+|\d+\.?\d*(?:[eE][-+]?\d+)?)(?!\w))"""
+_COMMENT = r"""(?P<comment>--[^\n]*|/\*.*?(?:\*/|$))"""
+_DOUBLE_QUOTED = r"""(?P<name>"(?:[^"]|"")*(?:"|$))"""
+
+
+def _tokens(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(patterns), re.DOTALL)
+
+
+# What a quote or a backslash means differs: read wrongly, a literal would stand outside of its quotes. An open quote
+# runs to the end, so that a statement that was cut or is broken shows less, never more.
+_STANDARD = _tokens(
+    _COMMENT,
+    r"""(?P<escaped>[eE]'(?:[^'\\]|''|\\.)*(?:'|$))""",
+    r"""(?P<quoted>'(?:[^']|'')*(?:'|$))""",
+    r"""(?P<dollar>\$(?P<tag>[A-Za-z_]*)\$.*?(?:\$(?P=tag)\$|$))""",
+    _DOUBLE_QUOTED,
+    _NUMBER,
+)
+_MYSQL = _tokens(
+    _COMMENT,
+    r"""(?P<quoted>'(?:[^'\\]|''|\\.)*(?:'|$))""",
+    r"""(?P<double>"(?:[^"\\]|""|\\.)*(?:"|$))""",
+    r"""(?P<name>`(?:[^`]|``)*(?:`|$))""",
+    _NUMBER,
+)
+_MSSQL = _tokens(
+    _COMMENT,
+    r"""(?P<quoted>'(?:[^']|'')*(?:'|$))""",
+    r"""(?P<name>\[[^\]]*(?:\]|$)|"(?:[^"]|"")*(?:"|$))""",
+    _NUMBER,
+)
+_DIALECTS = {"mysql": _MYSQL, "mariadb": _MYSQL, "mssql": _MSSQL}
+_LISTS = re.compile(r"\(\s*(?:\?|%s|\$\d+|:\w+|%\(\w+\)s)(?:\s*,\s*(?:\?|%s|\$\d+|:\w+|%\(\w+\)s))+\s*\)")
+_SPACE = re.compile(r"\s+")
+_TARGET = re.compile(
+    r"\b(?:from|into|update|join|table)\s+(?:only\s+|if\s+(?:not\s+)?exists\s+)?([\w.\"`\[\]]+)",
+    re.IGNORECASE,
+)
+_LONGEST_TEXT = 4096
+_LONGEST_SUMMARY = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement as it may be recorded: `text` has `?` for every literal, `summary` names the span."""
+
+    text: str
+    operation: str
+    summary: str
+
+
+@lru_cache(maxsize=1024)
+def statement(sql: str, dialect: str) -> Statement:
+    """Reads a statement in SQLAlchemy's name of a dialect: literals become `?`, lists of parameters `(?, …)`,
+    comments go; the names of tables stay.
+
+    The summary follows
+    https://opentelemetry.io/docs/specs/semconv/db/database-spans/#generating-a-summary-of-the-query : the operation
+    and its targets.
+    """
+    text = _DIALECTS.get(dialect, _STANDARD).sub(_literal, sql[: _LONGEST_TEXT * 4])
+    text = _LISTS.sub("(?, …)", text)
+    text = _SPACE.sub(" ", text).strip()[:_LONGEST_TEXT]
+    word = re.match(r"[\s(]*(\w+)", text)
+    operation = word.group(1).upper() if word else "SQL"
+    if operation == "WITH":
+        inner = re.search(r"\)\s*(select|insert|update|delete)\b", text, re.IGNORECASE)
+        operation = inner.group(1).upper() if inner else operation
+    targets = dict.fromkeys(found.strip('"`[]') for found in _TARGET.findall(text))
+    summary = " ".join((operation, *targets))[:_LONGEST_SUMMARY]
+    return Statement(text, operation, summary)
+
+
+def _literal(match: re.Match[str]) -> str:
+    if match.lastgroup == "comment":
+        return " "
+    if match.lastgroup == "name":
+        return match.group()
+    return "?"

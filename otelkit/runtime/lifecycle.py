@@ -1,0 +1,94 @@
+"""How processes end, and what otelkit hooks for it; one row a kind of process.
+
+| process | how it ends | what we hook |
+|---|---|---|
+| script, CLI | interpreter exit | atexit |
+| script without a handler of its own, SIGTERM | killed by the signal, no atexit | SIGTERM, if nobody handles it |
+| uvicorn | restores the handlers and raises SIGTERM again | SIGTERM, as above |
+| gunicorn worker | SIGTERM handler of its own, sys.exit | atexit |
+| Celery main | warm shutdown, interpreter exit | worker_shutdown signal, atexit |
+| Celery pool child | os._exit, no atexit | worker_process_shutdown signal |
+| multiprocessing child | os._exit, no atexit | multiprocessing's finalizers |
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+from otelkit.runtime import guard
+
+_shutdown: Callable[[float | None], object] | None = None
+_flush: Callable[[], object] | None = None
+_installed_in: int | None = None
+
+
+def install(shutdown: Callable[[float | None], object], flush: Callable[[], object]) -> None:
+    """Calls `shutdown` (with a budget in seconds, None for the setting's) at the end of the process, `flush` before
+    it may end.
+    """
+    global _shutdown, _flush, _installed_in
+    _shutdown, _flush = shutdown, flush
+    if _installed_in is not None:
+        return
+    _installed_in = os.getpid()
+    atexit.register(end_of_process)
+    _install_sigterm()
+    _watch_multiprocessing()
+
+
+def end_of_process(budget_s: float | None = None) -> None:
+    """Sends what is there within the budget; for the hooks that run last in a process."""
+    if _shutdown is not None:
+        with guard.guarded("the shutdown of telemetry"):
+            _shutdown(budget_s)
+
+
+def flush() -> None:
+    """Sends what is there; the process goes on."""
+    if _flush is not None:
+        with guard.guarded("the flush of telemetry"):
+            _flush()
+
+
+def _install_sigterm() -> None:
+    """Only where nobody handles SIGTERM and in the main thread, the only one that may.
+
+    The handler takes no lock: it has another thread do the work and waits with a deadline, since the signal may have
+    interrupted this thread while it held one. Then the signal does what it would have done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _on_sigterm)
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
+    thread = threading.Thread(target=end_of_process, name="otelkit-shutdown", daemon=True)
+    thread.start()
+    thread.join(10.0)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _watch_multiprocessing() -> None:
+    """Children of multiprocessing end with os._exit after their finalizers; the registration happens in the child."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.register_after_fork(_Finalizing, _Finalizing.register)
+
+
+class _Finalizing:
+    """What multiprocessing's after-fork registry holds on to."""
+
+    @staticmethod
+    def register(_: object) -> None:
+        """In the child: ends telemetry before the child's os._exit."""
+        from multiprocessing.util import Finalize
+
+        Finalize(None, end_of_process, exitpriority=0)

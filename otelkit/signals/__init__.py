@@ -1,0 +1,1 @@
+"""Plain callables that shape a record between its making and its delivery."""

@@ -1,0 +1,64 @@
+"""Values that belong to a request or a task: on every span and log record of it, and with the tasks that it starts.
+
+A request or task opens a holder; `bind` writes into it. The holder is a mutable object in a context variable, since a
+value set in a sync dependency (another thread's context) or below BaseHTTPMiddleware would be lost to the endpoint
+otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar, Token
+
+from opentelemetry.trace import Span
+
+Value = str | bool | int | float
+
+REQUEST_ID = "request.id"
+_KNOWN_NAMES = {"user_id": "user.id", "session_id": "session.id", "request_id": REQUEST_ID}
+
+
+class Holder:
+    """What is bound in one request or task, and the span that stands for it."""
+
+    __slots__ = ("entry_span", "values")
+
+    def __init__(self, values: Mapping[str, Value], entry_span: Span | None = None) -> None:
+        self.values: dict[str, Value] = dict(values)
+        self.entry_span = entry_span
+
+
+_holder: ContextVar[Holder | None] = ContextVar("otelkit_bound", default=None)
+
+
+def attribute_name(keyword: str) -> str:
+    """The attribute that a keyword of `bind` becomes: the conventions' name where there is one."""
+    return _KNOWN_NAMES.get(keyword, keyword)
+
+
+def open_holder(values: Mapping[str, Value], entry_span: Span | None = None) -> Token[Holder | None]:
+    """Begins a request or task with these values; give the token to `close_holder`."""
+    return _holder.set(Holder(values, entry_span))
+
+
+def close_holder(token: Token[Holder | None]) -> None:
+    """Ends the request or task; a token of another context (a stream that was broken off there) is let go."""
+    try:
+        _holder.reset(token)
+    except ValueError:
+        _holder.set(None)
+
+
+def holder() -> Holder:
+    """The holder of the current request or task; outside of one, a new one for the current context."""
+    found = _holder.get()
+    if found is None:
+        found = Holder({})
+        _holder.set(found)
+    return found
+
+
+def bound() -> Mapping[str, Value]:
+    """What is bound now; not to be changed."""
+    found = _holder.get()
+    return found.values if found is not None else {}

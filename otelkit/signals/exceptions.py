@@ -1,0 +1,150 @@
+"""Exceptions as records: one log record each, however many spans they pass, and the marks on those spans.
+
+Follows https://opentelemetry.io/docs/specs/semconv/exceptions/ : `exception.*` attributes on a log record and, unless
+`OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=logs`, on a span event too; `error.type` and the status on the span.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+import sysconfig
+import traceback
+from types import FrameType, TracebackType
+
+from opentelemetry._logs import SeverityNumber, get_logger
+from opentelemetry.trace import Span, StatusCode
+
+FINGERPRINT = "otelkit.error.fingerprint"
+_MARK = "__otelkit_fingerprint__"
+_LOGGER = "otelkit.exceptions"
+_NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
+
+span_events = True
+"""Whether exceptions become span events as well; wiring sets it from the settings."""
+
+
+def type_name(error: BaseException | type[BaseException]) -> str:
+    """The qualified name of an exception's type, builtins without their module."""
+    kind = error if isinstance(error, type) else type(error)
+    return (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def is_expected(error: BaseException) -> bool:
+    """Whether an exception is an answer and no error: Starlette's and FastAPI's HTTPException below 500."""
+    status = getattr(error, "status_code", None)
+    return (
+        isinstance(status, int)
+        and status < 500
+        and any(kind.__name__ == "HTTPException" for kind in type(error).__mro__)
+    )
+
+
+def fingerprint(error: BaseException) -> str:
+    """16 hex digits that are equal for the same error at the same place of the application.
+
+    From the type and the application's own frames (file, function), without line numbers, so that an edit above the
+    place changes nothing; where there is no frame of the application, all frames count.
+    """
+    frames = list(_frames(error.__traceback__))
+    own = [frame for frame in frames if _in_application(frame)] or frames
+    places = [
+        f"{_NUMBERS.sub('0', frame.f_code.co_filename.rpartition('/')[2])}:{frame.f_code.co_name}" for frame in own
+    ]
+    return hashlib.blake2b("|".join([type_name(error), *places]).encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
+def _frames(tb: TracebackType | None) -> list[FrameType]:
+    found = []
+    while tb is not None:
+        found.append(tb.tb_frame)
+        tb = tb.tb_next
+    return found
+
+
+_LIBRARIES = tuple(
+    {path for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_paths().get(name))}
+)
+
+
+def _in_application(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
+    return not file.startswith((*_LIBRARIES, "<")) and "site-packages" not in file
+
+
+def stack_trace(error: BaseException) -> str:
+    """The formatted stack trace, causes and contexts included; never raises."""
+    try:
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except Exception:  # noqa: BLE001 - an exception whose __str__ raises is still worth its type
+        return f"{type_name(error)}: <its text cannot be made>\n"
+
+
+def message(error: BaseException) -> str:
+    """The exception's text; never raises."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - see above
+        return "<its text cannot be made>"
+
+
+def attributes(error: BaseException) -> dict[str, str]:
+    """The `exception.*` attributes and the fingerprint of an exception; the fingerprint also marks it as recorded."""
+    return {
+        "exception.type": type_name(error),
+        "exception.message": message(error),
+        "exception.stacktrace": stack_trace(error),
+        FINGERPRINT: mark(error),
+    }
+
+
+def mark(error: BaseException) -> str:
+    """Marks an exception as recorded and returns its fingerprint; the first mark stays."""
+    known = recorded(error)
+    if known is not None:
+        return known
+    value = fingerprint(error)
+    vars(error)[_MARK] = value
+    return value
+
+
+def recorded(error: BaseException) -> str | None:
+    """The fingerprint of an exception that has its record already."""
+    found = vars(error).get(_MARK)
+    return found if isinstance(found, str) else None
+
+
+def record(span: Span, error: BaseException) -> None:
+    """Marks a span as failed by an exception that leaves it, and emits the exception's log record unless it has one."""
+    if is_expected(error):
+        return
+    if span.is_recording():
+        span.set_attribute("error.type", type_name(error))
+        span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {message(error)}")
+        if span_events and isinstance(error, Exception):
+            span.record_exception(error)
+    emit(error)
+
+
+def emit(error: BaseException, *, severity: SeverityNumber = SeverityNumber.ERROR, **extra: object) -> str:
+    """Emits an exception's log record in the current context unless it has one; returns the fingerprint."""
+    known = recorded(error)
+    if known is not None:
+        return known
+    found = attributes(error)
+    get_logger(_LOGGER).emit(
+        severity_number=severity,
+        severity_text=severity.name,
+        body=f"{found['exception.type']}: {found['exception.message']}",
+        event_name="exception",
+        attributes={**found, **extra},  # type: ignore[dict-item]
+    )
+    return found[FINGERPRINT]
+
+
+def current() -> BaseException | None:
+    """The exception that is being handled."""
+    return sys.exc_info()[1]

@@ -1,0 +1,1 @@
+"""Telemetry in tests: captured spans, metrics and logs, and budgets for them."""

@@ -1,0 +1,444 @@
+"""The only module that sees every other: settings -> resource -> pipeline -> providers -> instrumentation -> Telemetry.
+
+One `Telemetry` a process at a time. The providers behind OpenTelemetry's globals are made once and re-opened.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from opentelemetry import _logs, metrics, propagate, trace
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk import _logs as sdk_logs
+from opentelemetry.sdk import metrics as sdk_metrics
+from opentelemetry.sdk import trace as sdk_trace
+
+from otelkit import extras, resource, semconv
+from otelkit.config.load import load
+from otelkit.config.settings import SIGNALS, TABLE, Settings
+from otelkit.delivery.destination import destination
+from otelkit.delivery.pipeline import Pipeline, PipelineOptions
+from otelkit.delivery.queue import QueueLimits
+from otelkit.delivery.report import FlushReport
+from otelkit.engine.intake import CollectionIntake, LogCorrelation, LogIntake, SpanCorrelation, SpanIntake
+from otelkit.engine.logs import LoggerProvider
+from otelkit.engine.metering import MeterProvider
+from otelkit.engine.opening import open_providers
+from otelkit.engine.propagation import propagator
+from otelkit.engine.tracing import TracerProvider
+from otelkit.errors import AlreadyConfigured, ConfigurationError
+from otelkit.instrumentation import instruments, runtime
+from otelkit.instrumentation.registry import Registry
+from otelkit.runtime import before, fork, guard, lifecycle, selflog
+from otelkit.runtime.state import state_directory
+from otelkit.signals import exceptions
+
+logger = logging.getLogger("otelkit")
+
+
+class Providers:
+    """The process's three providers behind OpenTelemetry's globals.
+
+    Where an SDK provider of someone else's is there first, otelkit attaches to it instead (`foreign` names the
+    signals).
+    """
+
+    def __init__(self) -> None:
+        self.tracer = TracerProvider()
+        self.meter = MeterProvider()
+        self.logger = LoggerProvider()
+        self.foreign: list[str] = []
+        self._published = False
+        self._intakes: list[SpanIntake | LogIntake] = []
+        self._reader: CollectionIntake | None = None
+
+    def publish(self, pipeline: Pipeline) -> None:
+        """Sets the globals, once a process, or attaches to the providers that are there."""
+        if self._published:
+            for intake in self._intakes:
+                intake.redirect(pipeline)
+            if self._reader is not None:
+                self._reader.redirect(pipeline.metrics)
+                pipeline.collect = self._reader.collect_now
+            return
+        self._published = True
+        tracer, meter, log = (
+            trace.get_tracer_provider(),
+            metrics.get_meter_provider(),
+            _logs.get_logger_provider(),
+        )
+        if isinstance(tracer, sdk_trace.TracerProvider):
+            spans = SpanIntake(pipeline)
+            tracer.add_span_processor(SpanCorrelation())
+            tracer.add_span_processor(spans)
+            self._intakes.append(spans)
+            self.foreign.append("traces")
+        else:
+            trace.set_tracer_provider(self.tracer)
+        if isinstance(meter, sdk_metrics.MeterProvider):
+            self._reader = CollectionIntake(pipeline.metrics)
+            meter.add_metric_reader(self._reader)
+            pipeline.collect = self._reader.collect_now
+            self.foreign.append("metrics")
+        else:
+            metrics.set_meter_provider(self.meter)
+        if isinstance(log, sdk_logs.LoggerProvider):
+            logs = LogIntake(pipeline)
+            log.add_log_record_processor(LogCorrelation())
+            log.add_log_record_processor(logs)
+            self._intakes.append(logs)
+            self.foreign.append("logs")
+        else:
+            _logs.set_logger_provider(self.logger)
+
+
+class Telemetry:
+    """A started telemetry: what `bootstrap` returns. Thread-safe."""
+
+    def __init__(self, settings: Settings, problems: tuple[str, ...], providers: Providers) -> None:
+        self.settings = settings
+        self._problems = problems
+        self._providers = providers
+        self.resource: Mapping[str, Any] = _resource(settings)
+        self._explicit_instance_id = settings.resource_attributes.get("service.instance.id")
+        self._extras = extras.build(settings)
+        self._pipeline = self._open_pipeline()
+        self._registry = Registry(settings)
+        self._ended = False
+
+    # -- what a holder of the handle may do
+
+    def flush(self, timeout_s: float = 5.0) -> FlushReport:
+        """Sends everything accepted before the call and waits for the acknowledgements, for `timeout_s` at most."""
+        return self._pipeline.flush(timeout_s)
+
+    def shutdown(self, timeout_s: float | None = None) -> FlushReport:
+        """Sends what is there within `timeout_s` (default: OTELKIT_SHUTDOWN_TIMEOUT_S), then ends; records that come
+        later are counted and dropped. `bootstrap` may be called again.
+        """
+        budget = self.settings.shutdown_timeout_s if timeout_s is None else timeout_s
+        report = self._pipeline.shutdown(budget)
+        if not self._ended:
+            self._ended = True
+            self._registry.uninstall()
+            self._extras.close()
+        return report
+
+    def status(self) -> dict[str, Any]:
+        """Everything that is known about this process's telemetry, as plain data."""
+        ledger = self._pipeline.ledger.read()
+        return {
+            "state": "ended" if self._ended else "running",
+            "pid": os.getpid(),
+            "service": self.resource.get("service.name"),
+            "resource": dict(self.resource),
+            "exporters": {
+                signal: {
+                    "exporters": list(self.settings.exporters(signal)),
+                    "destination": destination(self.settings, signal).shown,
+                }
+                for signal in SIGNALS
+            },
+            "libraries": {name: asdict(decision) for name, decision in self._registry.decisions.items()},
+            "ledger": {
+                signal: {
+                    "accepted": account.accepted,
+                    "delivered": account.delivered,
+                    "spooled": account.spooled,
+                    "dropped": {reason.value: count for reason, count in account.dropped.items()},
+                }
+                for signal, account in ledger.accounts.items()
+            },
+            "in_memory": self._pipeline.in_memory(),
+            "foreign_providers": list(self._providers.foreign),
+            "before_bootstrap": before.calls,
+            "failures": dict(guard.failures),
+            "problems": list(self._problems),
+            "versions": {name: _version(name) for name in ("otelkit", "opentelemetry-sdk", "opentelemetry-api")},
+        }
+
+    # -- opening, and opening again in a forked child
+
+    def start(self) -> None:
+        """Publishes the providers, instruments, and says so in one line."""
+        settings = self.settings
+        exceptions.span_events = settings.exception_signal != "logs"
+        self._open_providers()
+        propagate.set_global_textmap(propagator(settings.propagators))
+        before.live = True
+        self._registry.install()
+        if settings.runtime_metrics:
+            runtime.install(metrics.get_meter("otelkit.runtime"))
+        self._observe_ledger()
+        for problem in self._problems:
+            logger.warning("%s", problem)
+        logger.info("%s", self.line())
+        _application_starting(self.resource)
+
+    def _open_pipeline(self) -> Pipeline:
+        settings = self.settings
+        return Pipeline(
+            PipelineOptions(
+                service=str(self.resource["service.name"]),
+                destinations={
+                    signal: destination(settings, signal) for signal in SIGNALS if "otlp" in settings.exporters(signal)
+                },
+                resources=dict.fromkeys(SIGNALS, self.resource),
+                spans=QueueLimits(
+                    settings.bsp_max_queue_size,
+                    settings.bsp_max_export_batch_size,
+                    settings.bsp_schedule_delay_s,
+                ),
+                logs=QueueLimits(
+                    settings.blrp_max_queue_size,
+                    settings.blrp_max_export_batch_size,
+                    settings.blrp_schedule_delay_s,
+                ),
+                metric_interval_s=settings.metric_export_interval_s,
+                metric_timeout_s=settings.metric_export_timeout_s,
+                max_pending_bytes=settings.max_pending_bytes,
+                state_dir=state_directory(settings.state_dir),
+                quiet=self._extras.by_default,
+            )
+        )
+
+    def _open_providers(self) -> None:
+        opening = open_providers(self.settings, self.resource, self._pipeline, self._extras.receivers)
+        providers = self._providers
+        providers.tracer.open(opening.tracer_provider)
+        providers.meter.open(opening.meter_provider)
+        providers.logger.open(opening.logger_provider)
+        providers.publish(self._pipeline)
+
+    def after_fork(self) -> None:
+        """In a forked child: its own identity, queue, ledger and providers; the parent's records stay the parent's."""
+        self._pipeline.abandon()
+        pid = os.getpid()
+        instance = resource.new_instance_id(self._explicit_instance_id, pid)
+        self.resource = {**self.resource, "process.pid": pid, "service.instance.id": instance}
+        self._extras = self._extras.in_child()
+        self._pipeline = self._open_pipeline()
+        if not self._ended:
+            self._providers.meter.after_fork()
+            self._open_providers()
+
+    def _observe_ledger(self) -> None:
+        def read(options: CallbackOptions) -> list[Observation]:
+            found = []
+            for signal, account in self._pipeline.ledger.read().accounts.items():
+                outcomes = [("delivered", "", account.delivered), ("spooled", "", account.spooled)]
+                outcomes += [("dropped", reason.value, count) for reason, count in account.dropped.items()]
+                for outcome, reason, count in outcomes:
+                    labels = {"otelkit.signal": signal, "otelkit.outcome": outcome, "otelkit.reason": reason}
+                    found.append(Observation(count, {key: value for key, value in labels.items() if value}))
+            return found
+
+        instruments.observe(metrics.get_meter("otelkit"), semconv.OTELKIT_RECORDS, [read])
+
+    def line(self) -> str:
+        """The line at start: service, exporters, and each library with its choice."""
+        exporters = []
+        for signal in SIGNALS:
+            names = self.settings.exporters(signal)
+            target = f"→{destination(self.settings, signal).shown}" if "otlp" in names else ""
+            exporters.append(f"{signal}={'+'.join(names)}{target}")
+        attached = (
+            f" (attached to someone else's provider: {', '.join(self._providers.foreign)})"
+            if self._providers.foreign
+            else ""
+        )
+        service = f"{self.resource['service.name']} {self.resource.get('service.version', '')}".strip()
+        libraries = " ".join(self._registry.summary())
+        return f"otelkit {_version('otelkit')}: {service}; {' '.join(exporters)}{attached}; {libraries}"
+
+
+class _Disabled(Telemetry):
+    """OTEL_SDK_DISABLED: propagators work, nothing else does."""
+
+    def start(self) -> None:
+        propagate.set_global_textmap(propagator(self.settings.propagators))
+        before.live = True
+        logger.info("otelkit %s: disabled by OTEL_SDK_DISABLED", _version("otelkit"))
+
+    def line(self) -> str:
+        return "disabled by OTEL_SDK_DISABLED"
+
+
+class _Process:
+    """What this process has of telemetry."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.providers: Providers | None = None
+        self.telemetry: Telemetry | None = None
+        self.explicit = False
+        self.open = False
+        fork.on_child(self.after_fork)
+
+    def after_fork(self) -> None:
+        """In a forked child."""
+        self.lock = threading.RLock()
+        if self.telemetry is not None:
+            self.telemetry.after_fork()
+
+
+_process = _Process()
+
+
+def bootstrap(service_name: str | None = None, /, *, app: object | None = None, **settings: object) -> Telemetry:
+    """Starts traces, metrics and logs for this process, and returns the handle; the same call again does nothing.
+
+    `service_name` and the keyword arguments (the settings' names, `otelkit env` lists them) win over the environment,
+    that over `[tool.otelkit]` in pyproject.toml. `app` is a FastAPI or Starlette application whose title and version
+    name the service where nothing else does; it need not be given for its requests to be recorded. Libraries are
+    instrumented when the application imports them, or now. No thread and no socket exists before the first record.
+
+    Raises AlreadyConfigured when an earlier explicit call had other settings, ConfigurationError for an unknown or
+    wrong keyword argument, and, under OTELKIT_STRICT=1, ConfigurationError and UnsupportedLibrary for what is a
+    WARNING otherwise.
+    """
+    return _bootstrap(service_name, app, settings, explicit=True)
+
+
+def start_automatically() -> Telemetry:
+    """Starts from the environment alone; after any other start it does nothing."""
+    return _bootstrap(None, None, {}, explicit=False)
+
+
+def _bootstrap(
+    service_name: str | None, app: object | None, given: Mapping[str, object], *, explicit: bool
+) -> Telemetry:
+    arguments = dict(given)
+    if service_name is not None:
+        arguments["service_name"] = service_name
+    if app is not None:
+        arguments = {**_from_application(app), **arguments}
+    with _process.lock:
+        current = _process.telemetry
+        if _process.open and current is not None and not explicit:
+            return current
+        loaded = load(arguments)
+        selflog.configure(loaded.settings.otel_log_level)
+        if _process.open and current is not None:
+            if loaded.settings == current.settings:
+                _process.explicit = True
+                return current
+            if _process.explicit:
+                raise AlreadyConfigured(_difference(current.settings, loaded.settings))
+            current.shutdown()
+        if _process.providers is None:
+            _process.providers = Providers()
+        kind = _Disabled if loaded.settings.sdk_disabled else Telemetry
+        telemetry = kind(loaded.settings, loaded.problems, _process.providers)
+        telemetry.start()
+        _process.telemetry = telemetry
+        _process.explicit = explicit
+        _process.open = True
+        lifecycle.install(shutdown, flush)
+        return telemetry
+
+
+def flush(timeout_s: float = 5.0) -> FlushReport:
+    """Sends everything accepted before the call and waits for the acknowledgements, for `timeout_s` at most.
+
+    Before bootstrap there is nothing to send: the report is ok and empty.
+    """
+    telemetry = _process.telemetry
+    return telemetry.flush(timeout_s) if telemetry is not None else FlushReport(ok=True)
+
+
+def shutdown(timeout_s: float | None = None) -> FlushReport:
+    """Ends telemetry: sends what is there within `timeout_s` (default: OTELKIT_SHUTDOWN_TIMEOUT_S) and counts what is
+    left.
+
+    A second call reports and does nothing. `bootstrap` starts again.
+    """
+    telemetry = _process.telemetry
+    if telemetry is None:
+        return FlushReport(ok=True)
+    _process.open = False
+    return telemetry.shutdown(timeout_s)
+
+
+def status() -> dict[str, Any]:
+    """Everything that is known about this process's telemetry, as plain data; `state` is `not started`, `running` or
+    `ended`.
+    """
+    telemetry = _process.telemetry
+    if telemetry is None:
+        return {"state": "not started", "pid": os.getpid(), "before_bootstrap": before.calls}
+    return telemetry.status()
+
+
+def _resource(settings: Settings) -> Mapping[str, Any]:
+    return resource.detect(
+        service_name=settings.service_name,
+        service_version=settings.service_version,
+        revision=settings.service_revision,
+        environment=settings.environment,
+        attributes=settings.resource_attributes,
+        environ=os.environ,
+    )
+
+
+def _from_application(app: object) -> dict[str, object]:
+    names = {cls.__name__ for cls in type(app).__mro__ if cls.__module__.partition(".")[0] in ("fastapi", "starlette")}
+    if not names & {"FastAPI", "Starlette"}:
+        raise ConfigurationError(
+            f"bootstrap: app={type(app).__name__!r} is neither a FastAPI nor a Starlette application; leave `app` away"
+        )
+    found: dict[str, object] = {}
+    title, number = getattr(app, "title", "FastAPI"), getattr(app, "version", "0.1.0")
+    if title != "FastAPI" and not os.environ.get("OTEL_SERVICE_NAME"):
+        found["service_name"] = title
+    if number != "0.1.0" and not os.environ.get("OTELKIT_SERVICE_VERSION"):
+        found["service_version"] = number
+    return found
+
+
+def _difference(old: Settings, new: Settings) -> str:
+    changed = []
+    for env, setting in TABLE.items():
+        if old[env] != new[env]:
+            values = (setting.masked(str(old[env])), setting.masked(str(new[env])))
+            changed.append(f"{setting.key}: {values[0]!r} before, {values[1]!r} now")
+    if old.chosen_instrumentations() != new.chosen_instrumentations():
+        changed.append("instrument")
+    return (
+        "otelkit.bootstrap was called before with other settings ("
+        + "; ".join(changed)
+        + "). Call it once, or call otelkit.shutdown() in between"
+    )
+
+
+def _application_starting(attributes: Mapping[str, Any]) -> None:
+    """The application's first record: it only queues."""
+    _logs.get_logger("otelkit").emit(
+        severity_number=_logs.SeverityNumber.INFO,
+        severity_text="INFO",
+        body="application starting",
+        event_name="otelkit.application.starting",
+        attributes={
+            key: attributes[key]
+            for key in (
+                "service.name",
+                "service.version",
+                "deployment.environment.name",
+                "process.runtime.version",
+            )
+            if key in attributes
+        },
+    )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "0"
