@@ -180,6 +180,7 @@ class Telemetry:
             logger.warning("%s", problem)
         logger.info("%s", self.line())
         _application_starting(self.resource)
+        self._pipeline.arm()
 
     def _open_pipeline(self) -> Pipeline:
         settings = self.settings
@@ -227,6 +228,7 @@ class Telemetry:
         if not self._ended:
             self._providers.meter.after_fork()
             self._open_providers()
+            self._pipeline.arm()
 
     def _observe_ledger(self) -> None:
         def read(options: CallbackOptions) -> list[Observation]:

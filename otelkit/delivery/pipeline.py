@@ -84,6 +84,7 @@ class Pipeline:
         self._starting = threading.Lock()
         self._requests: deque[_FlushRequest] = deque()
         self._closing = False
+        self._armed = False
         self._threads: list[threading.Thread] = []
 
     # -- the application's side
@@ -162,8 +163,12 @@ class Pipeline:
 
     # -- threads
 
+    def arm(self) -> None:
+        """From now on the next record starts the threads; what came before (the line at start) only queues."""
+        self._armed = True
+
     def _start(self) -> None:
-        if self.spans.started:
+        if self.spans.started or not self._armed:
             return
         with self._starting:
             if self.spans.started:
@@ -193,6 +198,7 @@ class Pipeline:
 
     def _drain(self, deadline: float) -> bool:
         """Has everything encoded, and waits until it is settled; False where the deadline came first."""
+        self.arm()
         self._start()
         request = _FlushRequest(threading.Event())
         self._requests.append(request)

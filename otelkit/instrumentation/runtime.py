@@ -65,10 +65,10 @@ def watch_running_loop() -> None:
     lag = _installed
     if lag is None:
         return
-    from asyncio import get_running_loop
+    import asyncio
 
     try:
-        loop = get_running_loop()
+        loop = asyncio.get_running_loop()
     except RuntimeError:
         return
     lag.watch(loop)

@@ -17,7 +17,9 @@ from otelkit.stack.server import Server, StackError
 from otelkit.stack.watchdog import Watchdog
 
 HOST: Final = "127.0.0.1"
-STOP_TIMEOUT_S: Final = 10.0
+# A server that has not ended this long after SIGTERM gets SIGKILL. Tempo 3.0 writes its traces to disk at once, and
+# then, if it was queried in the last minute, never ends (grafana/tempo#7967).
+STOP_TIMEOUT_S: Final[Mapping[str, float]] = {"otelcol": 10.0, "prometheus": 10.0, "loki": 10.0, "tempo": 3.0}
 POLL_INTERVAL_S: Final = 0.05
 # Between choosing a free port and a server's listening on it, another process may take it.
 FREE_PORT_ATTEMPTS: Final = 3
@@ -203,15 +205,15 @@ class NativeStack:
     def stop(self) -> None:
         """End the servers: first the collector, which then still delivers to the stores, then the stores together.
 
-        Each gets SIGTERM, and SIGKILL if it has not ended 10 s later.
+        Each gets SIGTERM, and SIGKILL if it has not ended after its time of `STOP_TIMEOUT_S`. No-op if none runs.
         """
         for names in (("otelcol",), ("prometheus", "loki", "tempo")):
             servers = [self.servers[name] for name in names if name in self.servers]
             for server in servers:
                 server.terminate()
-            deadline = time.monotonic() + STOP_TIMEOUT_S
+            asked = time.monotonic()
             for server in servers:
-                server.wait(timeout_s=deadline - time.monotonic())
+                server.wait(timeout_s=asked + STOP_TIMEOUT_S[server.name] - time.monotonic())
         if self._watchdog is not None:
             self._watchdog.close()
             self._watchdog = None

@@ -431,6 +431,26 @@ def test_a_watched_loop_is_freed(installed: Telemetry, close: bool) -> None:
     assert ended() is None
 
 
+def test_a_loop_at_the_address_of_an_earlier_one_is_watched() -> None:
+    """Memory is used again: what was known of the loop that was there must not stand for its successor."""
+    histogram = Recorded()
+    lag = runtime.LoopLag(histogram, interval_s=0.001)  # type: ignore[arg-type]
+    addresses: list[int] = []
+
+    async def main() -> None:
+        lag.watch(asyncio.get_running_loop())
+        recorded = len(histogram.threads)
+        await until(lambda: len(histogram.threads) > recorded, timeout_s=5)
+
+    while len(addresses) == len(set(addresses)):
+        assert len(addresses) < 200, "no address was used again"
+        loop = asyncio.new_event_loop()
+        addresses.append(id(loop))
+        run(loop, main)
+        del loop
+        gc.collect()
+
+
 def test_a_watch_ends_with_the_undo(telemetry: Telemetry, new_loop: LoopFactory) -> None:
     """Once undone, timers record nothing more; a new installation watches the same loop anew."""
 

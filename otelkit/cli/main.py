@@ -1,0 +1,41 @@
+"""The `otelkit` command: puts its subcommands together."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import typer
+
+from otelkit.cli import auto, env, run, status
+
+app = typer.Typer(
+    name="otelkit",
+    help="OpenTelemetry for Python services: start programs with telemetry, look at settings and at running processes.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+app.command(
+    "run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+)(run.run)
+app.command("env")(env.env)
+app.command("status")(status.status)
+app.add_typer(auto.app, name="auto")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"otelkit {version('otelkit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show: bool = typer.Option(False, "--version", help="Print the version.", callback=_print_version, is_eager=True),
+) -> None:
+    """OpenTelemetry for Python services."""
+
+
+def main() -> None:
+    """Entry point of the `otelkit` command."""
+    app()

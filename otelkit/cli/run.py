@@ -1,0 +1,35 @@
+"""`otelkit run COMMAND`: starts any Python program with telemetry from the environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import typer
+
+SITE = Path(__file__).resolve().parent.parent / "_site"
+
+
+def run(context: typer.Context) -> None:
+    """Start a Python program with telemetry: otelkit run uvicorn app:app
+
+    Settings come from the environment and pyproject.toml (see `otelkit env`). The program replaces this process; its
+    own child processes start with telemetry too. Python's -I and -E switch it off, since they ignore PYTHONPATH.
+    """
+    command = context.args
+    if not command:
+        typer.echo("otelkit run: which command? For example: otelkit run uvicorn app:app", err=True)
+        raise typer.Exit(2)
+    program = shutil.which(command[0])
+    if program is None:
+        typer.echo(f"otelkit run: {command[0]!r} is not a program on PATH", err=True)
+        raise typer.Exit(127)
+    os.execve(program, command, environment(os.environ.copy()))
+
+
+def environment(environ: dict[str, str]) -> dict[str, str]:
+    """The environment with otelkit's sitecustomize first on PYTHONPATH."""
+    others = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(SITE)]
+    environ["PYTHONPATH"] = os.pathsep.join((str(SITE), *others))
+    return environ
