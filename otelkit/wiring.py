@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -29,7 +29,9 @@ from otelkit.delivery.report import FlushReport
 from otelkit.engine.intake import CollectionIntake, LogCorrelation, LogIntake, SpanCorrelation, SpanIntake
 from otelkit.engine.logs import LoggerProvider
 from otelkit.engine.metering import MeterProvider
+from otelkit.engine.opening import missing as missing_packages
 from otelkit.engine.opening import open_providers
+from otelkit.engine.propagation import missing as missing_propagators
 from otelkit.engine.propagation import propagator
 from otelkit.engine.tracing import TracerProvider
 from otelkit.errors import AlreadyConfigured, ConfigurationError
@@ -173,9 +175,7 @@ class Telemetry:
         propagate.set_global_textmap(propagator(settings.propagators))
         before.live = True
         self._registry.install()
-        if settings.runtime_metrics:
-            runtime.install(metrics.get_meter("otelkit.runtime"))
-        self._observe_ledger()
+        _process.observe(runtime_metrics=settings.runtime_metrics)
         for problem in self._problems:
             logger.warning("%s", problem)
         logger.info("%s", self.line())
@@ -230,18 +230,14 @@ class Telemetry:
             self._open_providers()
             self._pipeline.arm()
 
-    def _observe_ledger(self) -> None:
-        def read(options: CallbackOptions) -> list[Observation]:
-            found = []
-            for signal, account in self._pipeline.ledger.read().accounts.items():
-                outcomes = [("delivered", "", account.delivered), ("spooled", "", account.spooled)]
-                outcomes += [("dropped", reason.value, count) for reason, count in account.dropped.items()]
-                for outcome, reason, count in outcomes:
-                    labels = {"otelkit.signal": signal, "otelkit.outcome": outcome, "otelkit.reason": reason}
-                    found.append(Observation(count, {key: value for key, value in labels.items() if value}))
-            return found
-
-        instruments.observe(metrics.get_meter("otelkit"), semconv.OTELKIT_RECORDS, [read])
+    def ledger_observations(self) -> Iterator[Observation]:
+        """The ledger as the metric `otelkit.records`; the outcome `dropped` carries its reason."""
+        for signal, account in self._pipeline.ledger.read().accounts.items():
+            labels = {"otelkit.signal": signal}
+            yield Observation(account.delivered, {**labels, "otelkit.outcome": "delivered"})
+            yield Observation(account.spooled, {**labels, "otelkit.outcome": "spooled"})
+            for reason, count in account.dropped.items():
+                yield Observation(count, {**labels, "otelkit.outcome": "dropped", "otelkit.reason": reason.value})
 
     def line(self) -> str:
         """The line at start: service, exporters, and each library with its choice."""
@@ -281,7 +277,23 @@ class _Process:
         self.telemetry: Telemetry | None = None
         self.explicit = False
         self.open = False
+        self._ledger_observed = False
+        self._stop_runtime: Callable[[], None] | None = None
         fork.on_child(self.after_fork)
+
+    def observe(self, *, runtime_metrics: bool) -> None:
+        """Registers otelkit's own observables: once a process, since OpenTelemetry takes no callback back."""
+        if not self._ledger_observed:
+            self._ledger_observed = True
+            instruments.observe(metrics.get_meter("otelkit"), semconv.OTELKIT_RECORDS, [self._read_ledger])
+        if runtime_metrics and self._stop_runtime is None:
+            self._stop_runtime = runtime.install(metrics.get_meter("otelkit.runtime"))
+        elif not runtime_metrics and self._stop_runtime is not None:
+            self._stop_runtime()
+            self._stop_runtime = None
+
+    def _read_ledger(self, options: CallbackOptions) -> Iterable[Observation]:
+        return self.telemetry.ledger_observations() if self.telemetry is not None else ()
 
     def after_fork(self) -> None:
         """In a forked child."""
@@ -326,6 +338,7 @@ def _bootstrap(
         if _process.open and current is not None and not explicit:
             return current
         loaded = load(arguments)
+        problems = (*loaded.problems, *_missing(loaded.settings))
         selflog.configure(loaded.settings.otel_log_level)
         if _process.open and current is not None:
             if loaded.settings == current.settings:
@@ -337,7 +350,7 @@ def _bootstrap(
         if _process.providers is None:
             _process.providers = Providers()
         kind = _Disabled if loaded.settings.sdk_disabled else Telemetry
-        telemetry = kind(loaded.settings, loaded.problems, _process.providers)
+        telemetry = kind(loaded.settings, problems, _process.providers)
         telemetry.start()
         _process.telemetry = telemetry
         _process.explicit = explicit
@@ -376,6 +389,13 @@ def status() -> dict[str, Any]:
     if telemetry is None:
         return {"state": "not started", "pid": os.getpid(), "before_bootstrap": before.calls}
     return telemetry.status()
+
+
+def _missing(settings: Settings) -> list[str]:
+    problems = [*missing_propagators(settings.propagators), *missing_packages(settings)]
+    if problems and settings.strict:
+        raise ConfigurationError("; ".join(problems) + " (OTELKIT_STRICT is on)")
+    return problems
 
 
 def _resource(settings: Settings) -> Mapping[str, Any]:

@@ -27,6 +27,12 @@ class Destination:
     """Nobody named it: the default address of a local collector."""
 
     @property
+    def hop(self) -> str:
+        """Scheme, host and port: what is up or down as one."""
+        parts = urlsplit(self.shown)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @property
     def shown(self) -> str:
         """The address as it may be printed: without user, password, query and fragment, which may hold secrets."""
         parts = urlsplit(self.url)

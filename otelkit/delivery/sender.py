@@ -21,8 +21,8 @@ logger = logging.getLogger("otelkit.delivery")
 class Sender:
     """Owns the transports, which are made here and used by the thread that runs `run` alone.
 
-    One WARNING when a destination stops answering and one INFO with counts when it is back. `quiet`: the absence of a
-    collector at the default address is no news (a developer who never asked for one).
+    One WARNING when a next hop stops answering, whatever the signal, and one INFO with counts when it is back.
+    `quiet`: the absence of a collector at the default address is no news (a developer who never asked for one).
     """
 
     def __init__(
@@ -34,7 +34,8 @@ class Sender:
         self._quiet = quiet
         self._transports: dict[Signal, Transport] = {}
         self._backoffs = {signal: Backoff() for signal in destinations}
-        self._troubles = {signal: _Trouble(destinations[signal]) for signal in destinations}
+        hops = {found.hop: _Trouble(found) for found in destinations.values()}
+        self._troubles = {signal: hops[destinations[signal].hop] for signal in destinations}
         self._throttle = Throttle()
 
     def run(self) -> None:
@@ -59,7 +60,7 @@ class Sender:
         if isinstance(outcome, Retry):
             pause_s = self._backoffs[batch.signal].after_failure(outcome.after_s)
             if self._outbox.settle(batch, retry_in_s=pause_s):
-                trouble.failed(outcome, quiet=self._quiet)
+                trouble.failed(batch.signal, outcome, quiet=self._quiet)
             return
         if not self._outbox.settle(batch):
             return
@@ -68,7 +69,7 @@ class Sender:
         if isinstance(outcome, Delivered):
             rejected = min(max(outcome.rejected, 0), batch.records)
             account.cells[account.delivered] += batch.records - rejected
-            trouble.delivered(batch.records - rejected)
+            trouble.delivered(batch.signal, batch.records - rejected)
             if rejected:
                 account.cells[account.dropped(DropReason.REJECTED)] += rejected
                 self._say(batch, f"rejected {rejected} of {batch.records} {batch.signal}: {outcome.message}")
@@ -85,40 +86,44 @@ class Sender:
 
 
 class _Trouble:
-    """One outage of one destination, from the WARNING to the INFO."""
+    """One outage of one next hop, from the WARNING to the INFO; the signals that go there share it."""
 
     def __init__(self, destination: Destination) -> None:
         self._destination = destination
-        self._since: float | None = None
+        self._failing: set[Signal] = set()
+        self._since = 0.0
         self._attempts = 0
 
-    def failed(self, outcome: Retry, *, quiet: bool) -> None:
+    def failed(self, signal: Signal, outcome: Retry, *, quiet: bool) -> None:
+        """Speaks at the first failure."""
         self._attempts += 1
-        if self._since is not None:
-            return
-        self._since = time.monotonic()
-        level = logging.DEBUG if quiet and outcome.unreachable and self._destination.by_default else logging.WARNING
-        logger.log(
-            level,
-            "%s does not take %s (%s); they are kept and tried again",
-            self._destination.shown,
-            self._destination.signal,
-            outcome.cause,
-        )
+        if not self._failing:
+            self._since = time.monotonic()
+            unasked = quiet and outcome.unreachable and self._destination.by_default
+            logger.log(
+                logging.DEBUG if unasked else logging.WARNING,
+                "%s does not take %s (%s); what is for it is kept and tried again",
+                self._destination.hop,
+                signal,
+                outcome.cause,
+            )
+        self._failing.add(signal)
 
-    def delivered(self, records: int) -> None:
-        if self._since is None:
+    def delivered(self, signal: Signal, records: int) -> None:
+        """Speaks when every signal that failed has got through."""
+        if signal not in self._failing:
             return
-        logger.info(
-            "%s takes %s again after %.0f s and %d failed attempts; %d records were delivered with the first request",
-            self._destination.shown,
-            self._destination.signal,
-            time.monotonic() - self._since,
-            self._attempts,
-            records,
-        )
-        self._since = None
-        self._attempts = 0
+        self._failing.discard(signal)
+        if not self._failing:
+            logger.info(
+                "%s takes everything again after %.0f s and %d failed attempts; the last request delivered %d %s",
+                self._destination.hop,
+                time.monotonic() - self._since,
+                self._attempts,
+                records,
+                signal,
+            )
+            self._attempts = 0
 
 
 def _suppressed_instrumentation() -> AbstractContextManager[None]:

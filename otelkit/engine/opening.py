@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 
 from opentelemetry.sdk import metrics
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits, LogRecordProcessor
@@ -20,11 +21,10 @@ from opentelemetry.sdk.trace import (
 )
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 
-from otelkit.config.settings import Settings
+from otelkit.config.settings import SIGNALS, Settings
 from otelkit.delivery.pipeline import Pipeline
 from otelkit.engine.intake import CollectionIntake, LogCorrelation, LogIntake, SpanCorrelation, SpanIntake
 from otelkit.engine.seams import ForklessLoggerProvider, ForklessMeterProvider, ForklessTracerProvider
-from otelkit.errors import ConfigurationError
 from otelkit.signals.suppression import SilenceableSampler
 
 
@@ -113,9 +113,21 @@ def _id_generator(name: str) -> IdGenerator:
     for entry in entry_points(group="opentelemetry_id_generator", name=name):
         generator: IdGenerator = entry.load()()
         return generator
-    raise ConfigurationError(
-        f"OTEL_PYTHON_ID_GENERATOR={name!r}: no installed package offers it; install one that does or unset it"
-    )
+    return RandomIdGenerator()
+
+
+def missing(settings: Settings) -> list[str]:
+    """A sentence for everything that the settings name and that is not installed, with the remedy."""
+    problems = []
+    generator = settings.id_generator
+    if generator != "random" and not entry_points(group="opentelemetry_id_generator", name=generator):
+        problems.append(
+            f"OTEL_PYTHON_ID_GENERATOR={generator!r}: no installed package offers it; install one that does or unset it"
+        )
+    protocols = {settings.otlp(signal, "PROTOCOL") for signal in SIGNALS if "otlp" in settings.exporters(signal)}
+    if "grpc" in protocols and find_spec("grpc") is None:
+        problems.append("OTEL_EXPORTER_OTLP_PROTOCOL='grpc' needs grpcio: pip install 'otelkit[grpc]'")
+    return problems
 
 
 def _span_limits(settings: Settings) -> SpanLimits:

@@ -158,10 +158,9 @@ class Registry:
         logger.warning("%s", text)
 
     def summary(self) -> Iterator[str]:
-        """One word a library: every one of otelkit's own, and contrib's as far as the library is installed and
-        imported.
-        """
+        """One word a library: all of otelkit's own, and those of contrib's that somebody could miss or wonder about."""
         for name, decision in self.decisions.items():
             own = decision.version or name == "logging"
-            if own or decision.active or name in sys.modules:
+            imported = CONTRIB_MODULES.get(name, name.replace("-", "_")) in sys.modules
+            if own or decision.active or (imported and name not in NEVER_BY_THEMSELVES):
                 yield str(decision)
