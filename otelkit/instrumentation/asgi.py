@@ -116,6 +116,7 @@ class Request:
         "_done",
         "_error",
         "_holder_token",
+        "_last_byte",
         "_layer",
         "_method",
         "_scope",
@@ -132,6 +133,7 @@ class Request:
         self._send = send
         self._status: int | None = None
         self._error: str | None = None
+        self._last_byte: tuple[float, int] | None = None
         self._done = False
         runtime.watch_running_loop()
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -200,7 +202,10 @@ class Request:
             self._status = 403  # closed before it was accepted: what the client sees
         await self._send(message)
         if kind == "http.response.body" and not message.get("more_body", False):
-            self.finish()
+            self._last_byte = (time.perf_counter(), time.time_ns())
+            # Starlette answers an unhandled error with a whole 500 and raises it then: its exception is still to come.
+            if self._status is None or self._status < 500:
+                self.finish()
 
     def _head(self, message: Message) -> None:
         self._status = message.get("status", 101)
@@ -234,7 +239,8 @@ class Request:
             return
         self._done = True
         with guard.guarded("the end of a request's telemetry"):
-            elapsed = time.perf_counter() - self._started
+            ended, ended_ns = self._last_byte or (time.perf_counter(), time.time_ns())
+            elapsed = ended - self._started
             scope, span, status = self._scope, self.span, self._status
             route = template(scope)
             error = self._error
@@ -258,7 +264,7 @@ class Request:
                 context = set_span_in_context(span)
                 labels = layer.labels(self._method, route, status, scheme, version, error)
                 layer.duration.record(elapsed, labels, context)
-            span.end()
+            span.end(ended_ns)
             if self._layer.settings.log_request_completed:
                 self._log_completed(route, elapsed)
 
@@ -305,7 +311,10 @@ def template(scope: Scope) -> str | None:
     return mounted + path
 
 
-def wrap_application_class(cls: type[Any], layer: AsgiLayer, *, skip: Iterable[str] = ()) -> Callable[[], None]:
+Layer = Callable[[Application, Scope, Receive, Send], Awaitable[None]]
+
+
+def wrap_application_class(cls: type[Any], layer: Layer, *, skip: Iterable[str] = ()) -> Callable[[], None]:
     """Puts the layer around a class's `__call__`; subclasses from the packages in `skip` are left alone. Returns the
     undo.
     """
@@ -331,3 +340,13 @@ def wrap_application_class(cls: type[Any], layer: AsgiLayer, *, skip: Iterable[s
             cls.__call__ = original
 
     return undo
+
+
+def silence_native(cls: type[Any]) -> Callable[[], None]:
+    """Switches FastAPI's own telemetry off, which speaks up as soon as global providers are set; returns the undo."""
+
+    async def pass_on(app: Application, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[_NATIVE_MARK] = None
+        await app(scope, receive, send)
+
+    return wrap_application_class(cls, pass_on)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from otelkit.config.settings import Settings
-from otelkit.instrumentation.asgi import AsgiLayer, wrap_application_class
+from otelkit.instrumentation.asgi import AsgiLayer, silence_native, wrap_application_class
 
 
 def install(settings: Settings) -> Callable[[], None]:
@@ -17,3 +17,10 @@ def install(settings: Settings) -> Callable[[], None]:
     from fastapi import FastAPI
 
     return wrap_application_class(FastAPI, AsgiLayer(settings))
+
+
+def silence(settings: Settings) -> Callable[[], None]:
+    """Keeps FastAPI's own telemetry silent where nobody shall record its requests; returns the undo."""
+    from fastapi import FastAPI
+
+    return silence_native(FastAPI)

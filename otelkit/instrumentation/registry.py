@@ -59,7 +59,10 @@ class Registry:
         """
         # Contrib reads it once, at its first instrumentor; the environment is the only way to tell it.
         os.environ.setdefault(*_STABLE)
-        self._instrument("logging", "otelkit.instrumentation.logging", Decision("logging", "otelkit"))
+        if self._settings.instrument("logging") == "off":
+            self.decisions["logging"] = Decision("logging", "off", "by setting")
+        else:
+            self._instrument("logging", "otelkit.instrumentation.logging", Decision("logging", "otelkit"))
         for library in LIBRARIES:
             self._library(library)
         for name, entry in sorted(self._contrib.items()):
@@ -106,17 +109,20 @@ class Registry:
                 self._arrange_contrib(entry, library.module, replace(decision, choice="contrib", reason="by setting"))
                 return
         self.decisions[library.name] = decision
+        module = f"otelkit.instrumentation.{library.install}"
         if decision.choice == "otelkit":
-            module = f"otelkit.instrumentation.{library.install}"
             imports.when_imported(library.module, lambda: self._instrument(library.name, module, decision))
+        elif decision.choice == "off" and library.native:
+            imports.when_imported(library.module, lambda: self._silence(library.name, module))
 
     def _instrument(self, name: str, module: str, decision: Decision) -> None:
-        if self._settings.instrument(name) == "off":
-            self.decisions[name] = replace(decision, choice="off", reason="by setting")
-            return
         undo: Undo = importlib.import_module(module).install(self._settings)
         self._undo.append((name, undo))
         self.decisions[name] = replace(decision, active=True)
+
+    def _silence(self, name: str, module: str) -> None:
+        undo: Undo = importlib.import_module(module).silence(self._settings)
+        self._undo.append((name, undo))
 
     def _contributed(self, name: str, entry: EntryPoint) -> None:
         chosen = self._settings.instrument(name.replace("-", "_"))

@@ -1,0 +1,39 @@
+"""Fixtures for all tests: an environment without telemetry settings, a receiver, a started telemetry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support.sink import Sink
+from tests.support.started import Started, started
+
+# The machines that run this are shared and slow at times: an example has no time limit, the test's own is enough.
+settings.register_profile("otelkit", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("otelkit")
+
+
+@pytest.fixture(autouse=True)
+def _no_telemetry_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the shell that runs the tests has set must not decide them; OTELKIT_STACK_BIN names programs."""
+    for name in list(os.environ):
+        if name.startswith(("OTEL_", "OTELKIT_")) and name != "OTELKIT_STACK_BIN":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    """A real OTLP/HTTP receiver."""
+    with Sink() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Iterator[Started]:
+    """Telemetry started in this process, with no library instrumented, delivering to a receiver of its own."""
+    with started(tmp_path / "state") as running:
+        yield running

@@ -1,0 +1,87 @@
+"""Real programs as subprocesses that end with the test that started them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from email.message import Message
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+FAST = {
+    "OTEL_BSP_SCHEDULE_DELAY": "200",
+    "OTEL_BLRP_SCHEDULE_DELAY": "200",
+    "OTEL_METRIC_EXPORT_INTERVAL": "400",
+}
+"""Short delays, so that tests see what was recorded soon."""
+
+
+def free_port() -> int:
+    """A port of loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """This process's environment without any telemetry settings, with this Python's programs first on PATH."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "OTELKIT_", "PYTHON"))}
+    kept["PATH"] = f"{BIN}{os.pathsep}{kept.get('PATH', '')}"
+    kept["PYTHONWARNINGS"] = "ignore"
+    return {**kept, **more}
+
+
+@contextmanager
+def running(
+    command: Sequence[str], *, cwd: Path, environ: Mapping[str, str], log: Path, stop_timeout_s: float = 15.0
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a command in a session of its own; SIGTERM at the end, SIGKILL to the session where that is ignored."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            list(command), cwd=cwd, env=dict(environ), stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(stop_timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise AssertionError(f"{command} did not end in {stop_timeout_s:g} s\n{log.read_text()}") from None
+
+
+def get(url: str, headers: Mapping[str, str] | None = None) -> tuple[int, Message, bytes]:
+    """GETs a URL: status, headers, body; also of an error status."""
+    request = urllib.request.Request(url, headers=dict(headers or {}))
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers, error.read()
+
+
+def wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path, deadline_s: float = 20.0) -> None:
+    """Waits until something answers at a URL."""
+    end = time.monotonic() + deadline_s
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise AssertionError(f"the server ended with {process.returncode}\n{log.read_text()}")
+        try:
+            get(url)
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError(f"{url} did not answer in {deadline_s:g} s\n{log.read_text()}")
