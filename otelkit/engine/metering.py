@@ -7,7 +7,7 @@ A new opening begins its sums at zero with a new start time, which is what cumul
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from opentelemetry import metrics as api
@@ -19,6 +19,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.util.types import Attributes
 
 from otelkit.engine.seams import ForklessMeterProvider
+from otelkit.runtime import guard
+from otelkit.runtime import guard
 
 I = TypeVar("I")  # noqa: E741 - the instrument's type
 Number = int | float
@@ -92,35 +94,69 @@ class _Instrument(Generic[I]):
 
 class _Counter(_Instrument[api.Counter], api.Counter):
     def add(self, amount: Number, attributes: Attributes | None = None, context: Context | None = None) -> None:
-        self._real.add(amount, attributes, context)
+        try:
+            self._real.add(amount, attributes, context)
+        except Exception:  # noqa: BLE001 - the SDK raises for an amount that is no number
+            guard.report("a measurement")
 
 
 class _UpDownCounter(_Instrument[api.UpDownCounter], api.UpDownCounter):
     def add(self, amount: Number, attributes: Attributes | None = None, context: Context | None = None) -> None:
-        self._real.add(amount, attributes, context)
+        try:
+            self._real.add(amount, attributes, context)
+        except Exception:  # noqa: BLE001 - the SDK raises for an amount that is no number
+            guard.report("a measurement")
 
 
 class _Histogram(_Instrument[api.Histogram], api.Histogram):
     def record(self, amount: Number, attributes: Attributes | None = None, context: Context | None = None) -> None:
-        self._real.record(amount, attributes, context)
+        try:
+            self._real.record(amount, attributes, context)
+        except Exception:  # noqa: BLE001 - the SDK raises for an amount that is no number
+            guard.report("a measurement")
 
 
 class _Gauge(_Instrument[Any]):
     """The API's synchronous gauge, which has no public class to inherit from yet."""
 
     def set(self, amount: Number, attributes: Attributes | None = None, context: Context | None = None) -> None:
-        self._real.set(amount, attributes, context)
+        try:
+            self._real.set(amount, attributes, context)
+        except Exception:  # noqa: BLE001 - the SDK raises for an amount that is no number
+            guard.report("a measurement")
 
 
-class _ObservableCounter(_Instrument[api.ObservableCounter], api.ObservableCounter):
+class _Observable(_Instrument[I]):
+    """An observable instrument; callbacks of later registrations under the same name are read as well.
+
+    The SDK would hand back the instrument that it has and drop the new callbacks with a log line.
+    """
+
+    def __init__(self, make: Callable[[api.Meter, Sequence[CallbackT]], I], meter: api.Meter) -> None:
+        self._callbacks: tuple[CallbackT, ...] = ()
+        super().__init__(lambda opened: make(opened, [self._read]), meter)
+
+    def add(self, callbacks: Sequence[CallbackT]) -> None:
+        """Reads these too, from the next collection on."""
+        self._callbacks = (*self._callbacks, *callbacks)
+
+    def _read(self, options: api.CallbackOptions) -> Iterable[api.Observation]:
+        found: list[api.Observation] = []
+        for callback in self._callbacks:
+            with guard.guarded("a callback of an observable instrument"):
+                found += callback(options)  # type: ignore[operator]
+        return found
+
+
+class _ObservableCounter(_Observable[api.ObservableCounter], api.ObservableCounter):
     pass
 
 
-class _ObservableUpDownCounter(_Instrument[api.ObservableUpDownCounter], api.ObservableUpDownCounter):
+class _ObservableUpDownCounter(_Observable[api.ObservableUpDownCounter], api.ObservableUpDownCounter):
     pass
 
 
-class _ObservableGauge(_Instrument[api.ObservableGauge], api.ObservableGauge):
+class _ObservableGauge(_Observable[api.ObservableGauge], api.ObservableGauge):
     pass
 
 
@@ -131,21 +167,20 @@ class Meter(api.Meter):
         super().__init__(name, version, schema_url)
         self._real: api.Meter = api.NoOpMeter(name)
         self._instruments: dict[tuple[Any, ...], _Instrument[Any]] = {}
-        self._observables: list[_Instrument[Any]] = []
         self._guard = threading.Lock()
 
     def open(self, real: api.Meter) -> None:
         """Makes every instrument of this meter one of `real`'s."""
         with self._guard:
             self._real = real
-            for instrument in (*self._instruments.values(), *self._observables):
+            for instrument in self._instruments.values():
                 instrument.open(real)
 
     def after_fork(self) -> None:
         """In a forked child: a new lock."""
         self._guard = threading.Lock()
 
-    def _kept(self, kind: type[Any], make: Callable[[api.Meter], Any], *key: object) -> Any:
+    def _kept(self, kind: type[Any], make: Callable[..., Any], *key: object) -> Any:
         with self._guard:
             place = (kind, *key)
             found = self._instruments.get(place)
@@ -153,11 +188,16 @@ class Meter(api.Meter):
                 found = self._instruments[place] = kind(make, self._real)
             return found
 
-    def _observed(self, kind: type[Any], make: Callable[[api.Meter], Any]) -> Any:
-        with self._guard:
-            found: _Instrument[Any] = kind(make, self._real)
-            self._observables.append(found)
-            return found
+    def _observed(
+        self,
+        kind: type[Any],
+        make: Callable[[api.Meter, Sequence[CallbackT]], Any],
+        callbacks: Sequence[CallbackT] | None,
+        *key: object,
+    ) -> Any:
+        found = self._kept(kind, make, *key)
+        found.add([callback if callable(callback) else _from_generator(callback) for callback in callbacks or ()])
+        return found
 
     def create_counter(self, name: str, unit: str = "", description: str = "") -> api.Counter:
         return self._kept(_Counter, lambda m: m.create_counter(name, unit, description), name, unit, description)  # type: ignore[no-any-return]
@@ -189,39 +229,29 @@ class Meter(api.Meter):
     def create_observable_counter(
         self, name: str, callbacks: Sequence[CallbackT] | None = None, unit: str = "", description: str = ""
     ) -> api.ObservableCounter:
-        kept = _repeatable(callbacks)
-        return self._observed(  # type: ignore[no-any-return]
-            _ObservableCounter, lambda m: m.create_observable_counter(name, kept(), unit, description)
-        )
+        def make(meter: api.Meter, reads: Sequence[CallbackT]) -> api.ObservableCounter:
+            return meter.create_observable_counter(name, reads, unit, description)
+
+        return self._observed(_ObservableCounter, make, callbacks, name, unit, description)  # type: ignore[no-any-return]
 
     def create_observable_up_down_counter(
         self, name: str, callbacks: Sequence[CallbackT] | None = None, unit: str = "", description: str = ""
     ) -> api.ObservableUpDownCounter:
-        kept = _repeatable(callbacks)
-        return self._observed(  # type: ignore[no-any-return]
-            _ObservableUpDownCounter,
-            lambda m: m.create_observable_up_down_counter(name, kept(), unit, description),
-        )
+        def make(meter: api.Meter, reads: Sequence[CallbackT]) -> api.ObservableUpDownCounter:
+            return meter.create_observable_up_down_counter(name, reads, unit, description)
+
+        return self._observed(_ObservableUpDownCounter, make, callbacks, name, unit, description)  # type: ignore[no-any-return]
 
     def create_observable_gauge(
         self, name: str, callbacks: Sequence[CallbackT] | None = None, unit: str = "", description: str = ""
     ) -> api.ObservableGauge:
-        kept = _repeatable(callbacks)
-        return self._observed(  # type: ignore[no-any-return]
-            _ObservableGauge, lambda m: m.create_observable_gauge(name, kept(), unit, description)
-        )
+        def make(meter: api.Meter, reads: Sequence[CallbackT]) -> api.ObservableGauge:
+            return meter.create_observable_gauge(name, reads, unit, description)
 
-
-def _repeatable(callbacks: Sequence[CallbackT] | None) -> Callable[[], list[CallbackT]]:
-    """Callbacks for any number of openings.
-
-    A generator (the API allows them beside functions) is primed once by each SDK instrument that takes it, and would be
-    advanced twice; it becomes a function here.
-    """
-    kept = [callback if callable(callback) else _from_generator(callback) for callback in callbacks or ()]
-    return lambda: list(kept)
+        return self._observed(_ObservableGauge, make, callbacks, name, unit, description)  # type: ignore[no-any-return]
 
 
 def _from_generator(generator: Any) -> CallbackT:
+    """A function over a generator callback, which the API allows too: each SDK instrument would prime it anew."""
     next(generator)
     return lambda options: generator.send(options)

@@ -230,7 +230,7 @@ class _Pools:
 
     @guard.guard("a pool's telemetry")
     def returned(self, connection: object, record: ConnectionPoolEntry) -> None:
-        taken = record.info.pop(_STATE, None)
+        taken = record.record_info.pop(_STATE, None) if record.record_info is not None else None
         if taken is not None:
             since, labels = taken
             self._use_time.record(time.perf_counter() - since, labels)

@@ -23,7 +23,7 @@ EXPANDED_FILES = (
     "compose.yaml",
 )
 VARIABLE = re.compile(r"\$\{(?:env:)?(?P<name>\w+):-(?P<default>[^}]*)\}")
-# The folder's owner is changed as root, once, before anything runs.
+# Changes the owner of the volumes' folders before any server starts.
 ONE_SHOT = "volumes"
 
 
@@ -110,8 +110,8 @@ def test_the_servers_write_nothing_outside_their_folders(native_stack: NativeSta
         written = [path for path in _open_for_writing(server.pid) if not path.startswith("/dev/")]
         assert written, f"{server.name} has at least its log open"
         assert all(Path(path).is_relative_to(native_stack.data_dir) for path in written), (server.name, written)
-    config = native_stack.data_dir / "tempo"
-    assert (config / "live-store").is_dir(), "Tempo's live store is in /var/tempo unless it is configured"
+    live_store = native_stack.data_dir / "tempo" / "live-store"
+    assert live_store.is_dir(), "Tempo's live store is in /var/tempo unless it is configured"
 
 
 def _open_for_writing(pid: int | None) -> list[str]:

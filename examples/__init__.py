@@ -1,0 +1,1 @@
+"""Programs that use otelkit, to read and to run."""
