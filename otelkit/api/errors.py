@@ -23,4 +23,4 @@ def exception(error: BaseException | None = None, /, *, _handled: bool = True, *
     if error is None:
         raise ValueError("otelkit.exception(): no exception is being handled; call it in an except block or pass one")
     severity = SeverityNumber.WARN if _handled else SeverityNumber.ERROR
-    return exceptions.emit(error, severity=severity, **attrs)
+    return exceptions.emit(error, attrs, severity=severity)

@@ -79,12 +79,16 @@ def traced(
 
     Raises TypeError for a name in `_record` that is no parameter of the function.
     """
-    if callable(name):
+    if callable(name) or isinstance(name, classmethod):
         return _traced(name, None, (), "internal")
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"traced: {name!r} is neither a function nor a name")
     return lambda function: _traced(function, name, tuple(_record), _kind)
 
 
 def _traced(function: F, name: str | None, record: tuple[str, ...], kind: Kind) -> F:
+    if isinstance(function, (staticmethod, classmethod)):
+        return type(function)(_traced(function.__func__, name, record, kind))
     title = name or function.__qualname__
     signature = inspect.signature(function)
     if unknown := [parameter for parameter in record if parameter not in signature.parameters]:
@@ -99,24 +103,34 @@ def _traced(function: F, name: str | None, record: tuple[str, ...], kind: Kind) 
             arguments.apply_defaults()
             for parameter in record:
                 value = arguments.arguments.get(parameter)
-                attributes[parameter] = value if isinstance(value, (str, bool, int, float)) else repr(value)
+                attributes[parameter] = value if isinstance(value, (str, bool, int, float)) else _text(value)
         return _start(title, kind, attributes, (), False)
 
     if inspect.isasyncgenfunction(function):
 
         @functools.wraps(function)
         async def async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            steps = _drive_async(function(*args, **kwargs), start(args, kwargs))
+            body = function(*args, **kwargs)
+            active = _Active(start(args, kwargs))
             try:
-                value: Any = None
+                step: Callable[[], Any] = lambda: body.asend(None)  # noqa: E731 - replaced at each turn
                 while True:
                     try:
-                        item = await steps.asend(value)
+                        with active:
+                            item = await step()
                     except StopAsyncIteration:
                         return
-                    value = yield item
+                    try:
+                        sent = yield item
+                        step = functools.partial(body.asend, sent)
+                    except GeneratorExit:
+                        with active:
+                            await body.aclose()
+                        raise
+                    except BaseException as error:  # noqa: BLE001 - it is the body's to handle
+                        step = functools.partial(body.athrow, error)
             finally:
-                await steps.aclose()
+                active.span.end()
 
         return async_generator  # type: ignore[return-value]
 
@@ -158,6 +172,8 @@ class _Active:
     def __exit__(self, kind: object, error: BaseException | None, tb: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, (StopIteration, StopAsyncIteration)):
             exceptions.record(self.span, error)
+        # The body may stand within a block of its own: that is current again at its next step.
+        self._context = context_api.get_current()
         detach(self._token)
 
 
@@ -184,24 +200,8 @@ def _drive(body: Generator[Any, Any, Any], span: Span) -> Generator[Any, Any, An
         span.end()
 
 
-async def _drive_async(body: AsyncGenerator[Any, Any], span: Span) -> AsyncGenerator[Any, Any]:
-    active = _Active(span)
+def _text(value: object) -> str:
     try:
-        step: Callable[[], Any] = lambda: body.asend(None)  # noqa: E731 - replaced at each turn
-        while True:
-            try:
-                with active:
-                    item = await step()
-            except StopAsyncIteration:
-                return
-            try:
-                sent = yield item
-                step = functools.partial(body.asend, sent)
-            except GeneratorExit:
-                with active:
-                    await body.aclose()
-                raise
-            except BaseException as error:  # noqa: BLE001 - it is the body's to handle
-                step = functools.partial(body.athrow, error)
-    finally:
-        span.end()
+        return repr(value)
+    except Exception:  # noqa: BLE001 - an object's own __repr__ may raise
+        return f"<{type(value).__name__} without a repr>"

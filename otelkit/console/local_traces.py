@@ -60,10 +60,16 @@ class Node:
 
     @property
     def open(self) -> bool:
+        """Whether the span has not ended."""
         return self.span.end_time is None
 
+    @property
+    def span_id(self) -> int:
+        """The span's id."""
+        return self.span.context.span_id if self.span.context is not None else 0
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class LocalTrace:
     """A part of a trace in this process: its roots and what was cut; `continues` names the root that came before."""
 
@@ -116,7 +122,7 @@ class LocalTraces:
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         self._index: dict[tuple[int, int], LocalTrace] = {}
-        self._parts: dict[int, LocalTrace] = {}
+        self._parts: dict[LocalTrace, None] = {}
         self._by_trace: dict[int, LocalTrace] = {}
         self._shown: OrderedDict[int, str] = OrderedDict()
         self.evicted = 0
@@ -176,17 +182,21 @@ class LocalTraces:
 
     def next_due(self) -> float | None:
         """When `take_due` has something next; None while nothing is in progress."""
-        return min((part.due(self._limits) for part in self._parts.values()), default=None)
+        return min((part.due(self._limits) for part in self._parts), default=None)
 
     def take_due(self, now: float) -> Iterator[LocalTrace]:
         """The parts that are complete or too old; open spans of theirs go on in a continuation."""
-        for part in [part for part in self._parts.values() if part.due(self._limits) <= now]:
-            yield from self._take(part, now)
+        for part in [part for part in self._parts if part.due(self._limits) <= now]:
+            if not part.news:
+                part.began = now
+            elif part in self._parts:  # the continuation of another may have evicted it
+                yield self._take(part)
+                self._continue(part, now)
 
-    def take_all(self, now: float) -> Iterator[LocalTrace]:
+    def take_all(self) -> Iterator[LocalTrace]:
         """Everything, complete or not, at the end."""
-        for part in list(self._parts.values()):
-            yield from self._take(part, now, last=True)
+        for part in list(self._parts):
+            yield self._take(part)
 
     def _part_for(self, trace_id: int, parent_is_local: bool, now: float) -> LocalTrace:
         """The part that a span or record without a known parent belongs to."""
@@ -197,47 +207,41 @@ class LocalTraces:
 
     def _add(self, part: LocalTrace) -> LocalTrace:
         if len(self._parts) >= self._limits.max_traces:
-            self._forget(next(iter(self._parts.values())))
+            self._forget(next(iter(self._parts)))
             self.evicted += 1
-        self._parts[id(part)] = part
+        self._parts[part] = None
         self._by_trace[part.trace_id] = part
         return part
 
     def _forget(self, part: LocalTrace) -> None:
-        del self._parts[id(part)]
+        del self._parts[part]
         if self._by_trace.get(part.trace_id) is part:
             del self._by_trace[part.trace_id]
         for span_id in part.nodes:
             self._index.pop((part.trace_id, span_id), None)
 
-    def _take(self, part: LocalTrace, now: float, *, last: bool = False) -> Iterator[LocalTrace]:
+    def _take(self, part: LocalTrace) -> LocalTrace:
         self._forget(part)
-        running = [] if last else [node for node in part.nodes.values() if node.open]
-        if running:
-            self._continue(part, running, now)
-        if part.news or last:
-            self._shown[part.trace_id] = part.continues or part.name
-            self._shown.move_to_end(part.trace_id)
-            while len(self._shown) > _REMEMBERED_ROOTS:
-                self._shown.popitem(last=False)
-            yield part
+        self._shown[part.trace_id] = part.continues or part.name
+        self._shown.move_to_end(part.trace_id)
+        while len(self._shown) > _REMEMBERED_ROOTS:
+            self._shown.popitem(last=False)
+        return part
 
-    def _continue(self, part: LocalTrace, running: Iterable[Node], now: float) -> None:
-        """The open spans alone, each under its nearest open ancestor."""
+    def _continue(self, part: LocalTrace, now: float) -> None:
+        """Goes on with the open spans alone, each under its nearest open ancestor."""
+        running = [node for node in part.nodes.values() if node.open]
+        if not running:
+            return
         rest = self._add(LocalTrace(part.trace_id, now, part.continues or part.name, touched=now))
         for node in running:
-            assert node.span.context is not None
-            copy = rest.nodes[node.span.context.span_id] = Node(node.span)
-            self._index[(part.trace_id, node.span.context.span_id)] = rest
             above = node.parent
             while above is not None and not above.open:
                 above = above.parent
-            copy.parent = rest.nodes.get(_span_id(above)) if above is not None else None
-            (copy.parent.children if copy.parent is not None else rest.roots).append(copy)
-
-
-def _span_id(node: Node) -> int:
-    return node.span.context.span_id if node.span.context is not None else 0
+            parent = rest.nodes.get(above.span_id) if above is not None else None
+            copy = rest.nodes[node.span_id] = Node(node.span, parent)
+            (parent.children if parent is not None else rest.roots).append(copy)
+            self._index[(part.trace_id, node.span_id)] = rest
 
 
 def gather(spans: Iterable[ReadableSpan], records: Iterable[ReadWriteLogRecord] = ()) -> list[LocalTrace]:
@@ -248,7 +252,7 @@ def gather(spans: Iterable[ReadableSpan], records: Iterable[ReadWriteLogRecord] 
         traces.started(span, 0.0)
     for record in records:
         traces.logged(record, 0.0)
-    return list(traces.take_all(0.0))
+    return list(traces.take_all())
 
 
 def _parents_first(spans: list[ReadableSpan]) -> Iterator[ReadableSpan]:

@@ -57,7 +57,7 @@ class CurrentSpan:
             if self._record and self._set_status:
                 exceptions.record(span, error)
             elif self._record:
-                span.record_exception(error)
+                span.add_event("exception", exceptions.described(error))
             elif self._set_status:
                 span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {exceptions.message(error)}")
         detach(token)

@@ -20,7 +20,6 @@ from opentelemetry.util.types import Attributes
 
 from otelkit.engine.seams import ForklessMeterProvider
 from otelkit.runtime import guard
-from otelkit.runtime import guard
 
 I = TypeVar("I")  # noqa: E741 - the instrument's type
 Number = int | float

@@ -131,7 +131,7 @@ def _body(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:  # noqa: BLE001 - arguments that do not fit the format: logging prints an error, we keep the format
-        return str(record.msg)
+        return str(encodable(record.msg))
 
 
 def _attributes(record: logging.LogRecord) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, ge
 
 from otelkit import semconv
 from otelkit.config.settings import Settings
-from otelkit.instrumentation import instruments
+from otelkit.instrumentation import imports, instruments
 from otelkit.runtime import guard
 from otelkit.signals.exceptions import type_name
 
@@ -43,11 +43,32 @@ def install(settings: Settings) -> Callable[[], None]:
             setattr(cls, method, wrapper)
             restore.append(functools.partial(_restore, cls, method, wrapper, original))
 
+    imports.when_imported("kombu.transport.redis", functools.partial(_mark_kombus_pools, restore))
+
     def undo() -> None:
         for step in restore:
             step()
 
     return undo
+
+
+def _mark_kombus_pools(restore: list[Callable[[], None]]) -> None:
+    """Marks the connection pools of Celery's broker: its polls and deliveries are told of by Celery's own spans.
+
+    Nothing on a pool of kombu's tells it from an application's, so the method that makes the pools is wrapped.
+    """
+    import kombu.transport.redis
+
+    cls: Any = kombu.transport.redis.Channel
+    original = cls._get_pool
+
+    def _get_pool(channel: Any, *args: Any, **options: Any) -> Any:
+        pool = original(channel, *args, **options)
+        setattr(pool, _POOL_MARK, None)
+        return pool
+
+    cls._get_pool = _get_pool
+    restore.append(functools.partial(_restore, cls, "_get_pool", _get_pool, original))
 
 
 def _restore(cls: type, method: str, wrapper: object, original: object) -> None:
@@ -170,22 +191,18 @@ class _Commands:
 
 
 def _pool_attributes(pool: Any) -> dict[str, Any] | None:
-    """Where a pool leads to, kept on the pool; None for kombu's, whose polls and deliveries Celery's spans tell of
-    already.
-    """
+    """Where a pool leads to, kept on the pool; None for kombu's."""
     try:
         known: dict[str, Any] | None = vars(pool)[_POOL_MARK]
         return known
     except KeyError:
         pass
-    attributes: dict[str, Any] | None = None
-    if not pool.connection_class.__module__.startswith("kombu"):
-        options = pool.connection_kwargs
-        attributes = {"db.system.name": "redis", "db.namespace": str(options.get("db") or 0)}
-        if "path" in options:
-            attributes["server.address"] = str(options["path"])
-        else:
-            attributes["server.address"] = str(options.get("host", "localhost"))
-            attributes["server.port"] = int(options.get("port", 6379))
+    options = pool.connection_kwargs
+    attributes: dict[str, Any] = {"db.system.name": "redis", "db.namespace": str(options.get("db") or 0)}
+    if "path" in options:
+        attributes["server.address"] = str(options["path"])
+    else:
+        attributes["server.address"] = str(options.get("host", "localhost"))
+        attributes["server.port"] = int(options.get("port", 6379))
     setattr(pool, _POOL_MARK, attributes)
     return attributes

@@ -11,6 +11,7 @@ import re
 import sys
 import sysconfig
 import traceback
+from collections.abc import Mapping
 from types import FrameType, TracebackType
 
 from opentelemetry._logs import SeverityNumber, get_logger
@@ -91,14 +92,18 @@ def message(error: BaseException) -> str:
         return "<its text cannot be made>"
 
 
-def attributes(error: BaseException) -> dict[str, str]:
-    """The `exception.*` attributes and the fingerprint of an exception; the fingerprint also marks it as recorded."""
+def described(error: BaseException) -> dict[str, str]:
+    """The `exception.*` attributes of an exception; never raises."""
     return {
         "exception.type": type_name(error),
         "exception.message": message(error),
         "exception.stacktrace": stack_trace(error),
-        FINGERPRINT: mark(error),
     }
+
+
+def attributes(error: BaseException) -> dict[str, str]:
+    """The `exception.*` attributes and the fingerprint of an exception; the fingerprint also marks it as recorded."""
+    return {**described(error), FINGERPRINT: mark(error)}
 
 
 def mark(error: BaseException) -> str:
@@ -125,11 +130,14 @@ def record(span: Span, error: BaseException) -> None:
         span.set_attribute("error.type", type_name(error))
         span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {message(error)}")
         if span_events and isinstance(error, Exception):
-            span.record_exception(error)
+            # Not record_exception: the SDK's raises for an exception without a text.
+            span.add_event("exception", described(error))
     emit(error)
 
 
-def emit(error: BaseException, *, severity: SeverityNumber = SeverityNumber.ERROR, **extra: object) -> str:
+def emit(
+    error: BaseException, extra: Mapping[str, object] | None = None, *, severity: SeverityNumber = SeverityNumber.ERROR
+) -> str:
     """Emits an exception's log record in the current context unless it has one; returns the fingerprint."""
     known = recorded(error)
     if known is not None:
@@ -140,7 +148,7 @@ def emit(error: BaseException, *, severity: SeverityNumber = SeverityNumber.ERRO
         severity_text=severity.name,
         body=f"{found['exception.type']}: {found['exception.message']}",
         event_name="exception",
-        attributes={**found, **extra},  # type: ignore[dict-item]
+        attributes={**found, **(extra or {})},  # type: ignore[dict-item]
     )
     return found[FINGERPRINT]
 

@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 
 import otelkit
+from examples.shop.redis_server import redis_server
 from tests.support.server import free_port
 from tests.support.sink import ReceivedLog, ReceivedSpan, Sink
 
@@ -97,3 +98,10 @@ Serve = Callable[[Any], AbstractContextManager[str]]
 def serve() -> Serve:
     """`with serve(app) as url:`"""
     return served
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A real Redis on loopback, one a test process."""
+    with redis_server() as url:
+        yield url

@@ -227,7 +227,9 @@ def test_a_span_opened_inside_a_generators_body_does_not_leak_to_the_consumer(ex
     def rows() -> Iterator[int]:
         with otelkit.span("inside"):
             yield 1
+            assert current() == "inside"
             yield 2
+        assert current() == "rows"
 
     for _ in rows():
         assert current() == ""
@@ -398,6 +400,9 @@ def test_breaking_off_an_async_generator_ends_its_span(
                 await generator.aclose()
         if how in ("aclose", "aclosing"):
             assert seen == ["rows"]
+        del generator
+        for _ in range(5):  # what was dropped is closed by the event loop, in turns of its own
+            await asyncio.sleep(0)
         assert current() == ""
 
     asyncio.run(consume())
