@@ -1,39 +1,197 @@
-"""What receives records beside the OTLP pipeline: the console tree and the pull endpoint."""
+"""What receives records beside the OTLP pipeline: the console's tree, lines and table, the pull endpoint, a test."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 from otelkit.config.settings import SIGNALS, Settings
 from otelkit.engine.opening import Extras as Receivers
+from otelkit.runtime import guard
+
+# Rich, and the exporter for Prometheus, are imported only where a setting or a terminal asks for them.
+
+
+class Part(Protocol):
+    """One receiver of an opening."""
+
+    @property
+    def receivers(self) -> Receivers:
+        """What the opening's providers hand records to."""
+
+    def close(self) -> None:
+        """Ends it."""
+
+    def in_child(self) -> Part | None:
+        """In a forked child: lets go of what is the parent's; returns what takes its place there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """The receivers of one opening; `by_default`: nobody named an exporter, a developer looks at a terminal."""
+    """The receivers of one opening.
 
-    receivers: Receivers = field(default_factory=Receivers)
+    `by_default`: nobody named an exporter, a developer looks at a terminal. `captured`: a test looks, and nothing
+    else does.
+    """
+
+    parts: tuple[Part, ...] = ()
     by_default: bool = False
-    closers: tuple[Callable[[], None], ...] = ()
+    captured: bool = False
+
+    @property
+    def receivers(self) -> Receivers:
+        """Those of all parts."""
+        found = [part.receivers for part in self.parts]
+        return Receivers(
+            tuple(processor for each in found for processor in each.span_processors),
+            tuple(processor for each in found for processor in each.log_processors),
+            tuple(reader for each in found for reader in each.metric_readers),
+        )
 
     def close(self) -> None:
-        """Ends them."""
-        for close in self.closers:
-            close()
+        """Ends them all, whatever becomes of one."""
+        for part in self.parts:
+            with guard.guarded("the end of a console or pull exporter"):
+                part.close()
 
     def in_child(self) -> Extras:
-        """What a forked child keeps: the tree, not the parent's listening socket."""
-        return Extras(Receivers(self.receivers.span_processors, self.receivers.log_processors), self.by_default)
+        """What a forked child has: a console of its own, and not the parent's listening socket."""
+        parts = tuple(part for old in self.parts if (part := old.in_child()) is not None)
+        return Extras(parts, self.by_default, self.captured)
 
 
 def build(settings: Settings) -> Extras:
-    """The receivers that the settings ask for, or that a terminal with no setting at all suggests."""
-    return Extras(by_default=_nothing_is_named(settings) and sys.stderr.isatty())
+    """The receivers that the settings ask for, or that a terminal with no setting at all suggests.
+
+    Raises ConfigurationError under OTELKIT_STRICT where a package is missing.
+    """
+    if _capture is not None:
+        return Extras((_Captured(_capture),), captured=True)
+    if settings.sdk_disabled:
+        return Extras()
+    by_default = _nothing_is_named(settings) and sys.stderr.isatty()
+    parts: list[Part] = []
+    if by_default or "console" in settings.exporters("traces"):
+        parts.append(_Tree())
+    if "console" in settings.exporters("logs"):
+        parts.append(_Lines())
+    if "console" in settings.exporters("metrics"):
+        parts.append(_Table(settings.metric_export_interval_s))
+    if "prometheus" in settings.exporters("metrics"):
+        parts.append(_Pull(settings))
+    return Extras(tuple(parts), by_default)
 
 
 def _nothing_is_named(settings: Settings) -> bool:
     names = [f"OTEL_{signal.upper()}_EXPORTER" for signal in SIGNALS]
     names += [f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT" for signal in SIGNALS]
     return not any(settings.is_set(name) for name in (*names, "OTEL_EXPORTER_OTLP_ENDPOINT"))
+
+
+class _Tree:
+    def __init__(self) -> None:
+        from otelkit.console.tree_printer import TreePrinter
+
+        self._printer = TreePrinter()
+        self.receivers = Receivers((self._printer,), (self._printer,))
+
+    def close(self) -> None:
+        self._printer.close()
+
+    def in_child(self) -> Part:
+        self._printer.abandon()
+        return _Tree()
+
+
+class _Lines:
+    def __init__(self) -> None:
+        from otelkit.console.log_lines import LogLines
+
+        self.receivers = Receivers((), (LogLines(),))
+
+    def close(self) -> None:
+        """Each line was written when it came."""
+
+    def in_child(self) -> Part:
+        return _Lines()
+
+
+class _Table:
+    def __init__(self, interval_s: float) -> None:
+        from otelkit.console.metric_table import MetricTable
+
+        self._interval_s = interval_s
+        self._table = MetricTable(interval_s)
+        self.receivers = Receivers((self._table,), (self._table,), (self._table.reader,))
+
+    def close(self) -> None:
+        self._table.close()
+
+    def in_child(self) -> Part:
+        self._table.abandon()
+        return _Table(self._interval_s)
+
+
+class _Pull:
+    def __init__(self, settings: Settings) -> None:
+        from otelkit.pull import open_endpoint
+
+        opened = open_endpoint(settings)
+        self._endpoint = opened[1] if opened is not None else None
+        self.receivers = Receivers(metric_readers=(opened[0],)) if opened is not None else Receivers()
+
+    def close(self) -> None:
+        if self._endpoint is not None:
+            self._endpoint.close()
+
+    def in_child(self) -> None:
+        self.close()
+
+
+# -- a test that captures
+
+_capture: Callable[[], Receivers] | None = None
+
+CAPTURED_SETTINGS: Mapping[str, object] = {
+    "traces_exporter": "none",
+    "metrics_exporter": "none",
+    "logs_exporter": "none",
+    "sdk_disabled": False,
+    "traces_sampler": "parentbased_always_on",
+}
+"""What holds over every other source while a test captures: nothing leaves the process, and everything is recorded."""
+
+
+def begin_capture(receivers: Callable[[], Receivers]) -> None:
+    """From now on every opening hands its records to these receivers alone; they are asked for at each opening.
+
+    Raises RuntimeError where a capture is under way: there is one telemetry a process.
+    """
+    global _capture
+    if _capture is not None:
+        raise RuntimeError("telemetry is captured already; only one capture a process at a time")
+    _capture = receivers
+
+
+def end_capture() -> None:
+    """Openings from now on follow the settings again."""
+    global _capture
+    _capture = None
+
+
+def captured_settings() -> Mapping[str, object]:
+    """`CAPTURED_SETTINGS` while a test captures, else nothing."""
+    return CAPTURED_SETTINGS if _capture is not None else {}
+
+
+class _Captured:
+    def __init__(self, receivers: Callable[[], Receivers]) -> None:
+        self.receivers = receivers()
+
+    def close(self) -> None:
+        """What was captured stays readable."""
+
+    def in_child(self) -> None:
+        """What a forked child records, no test sees."""

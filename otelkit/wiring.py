@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -29,6 +31,7 @@ from otelkit.delivery.report import FlushReport
 from otelkit.engine.intake import CollectionIntake, LogCorrelation, LogIntake, SpanCorrelation, SpanIntake
 from otelkit.engine.logs import LoggerProvider
 from otelkit.engine.metering import MeterProvider
+from otelkit.engine.opening import Extras as Receivers
 from otelkit.engine.opening import missing as missing_packages
 from otelkit.engine.opening import open_providers
 from otelkit.engine.propagation import missing as missing_propagators
@@ -125,11 +128,13 @@ class Telemetry:
         later are counted and dropped. `bootstrap` may be called again.
         """
         budget = self.settings.shutdown_timeout_s if timeout_s is None else timeout_s
-        report = self._pipeline.shutdown(budget)
+        deadline = time.monotonic() + budget
+        if not self._ended:
+            self._extras.close()  # first: the tree need not wait for a next hop that does not answer
+        report = self._pipeline.shutdown(max(0.0, deadline - time.monotonic()))
         if not self._ended:
             self._ended = True
             self._registry.uninstall()
-            self._extras.close()
         return report
 
     def status(self) -> dict[str, Any]:
@@ -168,19 +173,33 @@ class Telemetry:
     # -- opening, and opening again in a forked child
 
     def start(self) -> None:
-        """Publishes the providers, instruments, and says so in one line."""
-        settings = self.settings
-        exceptions.span_events = settings.exception_signal != "logs"
-        self._open_providers()
-        propagate.set_global_textmap(propagator(settings.propagators))
-        before.live = True
-        self._registry.install()
-        _process.observe(runtime_metrics=settings.runtime_metrics)
+        """Publishes the providers, instruments, and says so in one line; in a test that captures it says nothing."""
+        self._switch_on()
         for problem in self._problems:
             logger.warning("%s", problem)
-        logger.info("%s", self.line())
-        _application_starting(self.resource)
+        if not self._extras.captured:
+            _process.observe(runtime_metrics=self.settings.runtime_metrics)
+            logger.info("%s", self.line())
+            _application_starting(self.resource)
         self._pipeline.arm()
+
+    def pause(self) -> None:
+        """Lets go of the libraries and of every receiver while a test captures; what is queued is still sent."""
+        self._registry.uninstall()
+        self._extras.close()
+        self._pipeline.collect = None
+
+    def resume(self) -> None:
+        """Goes on after `pause`."""
+        self._extras = extras.build(self.settings)
+        self._switch_on()
+
+    def _switch_on(self) -> None:
+        exceptions.span_events = self.settings.exception_signal != "logs"
+        self._open_providers()
+        propagate.set_global_textmap(propagator(self.settings.propagators))
+        before.live = True
+        self._registry.install()
 
     def _open_pipeline(self) -> Pipeline:
         settings = self.settings
@@ -264,6 +283,12 @@ class _Disabled(Telemetry):
         before.live = True
         logger.info("otelkit %s: disabled by OTEL_SDK_DISABLED", _version("otelkit"))
 
+    def pause(self) -> None:
+        """Nothing is on."""
+
+    def resume(self) -> None:
+        propagate.set_global_textmap(propagator(self.settings.propagators))
+
     def line(self) -> str:
         return "disabled by OTEL_SDK_DISABLED"
 
@@ -275,6 +300,7 @@ class _Process:
         self.lock = threading.RLock()
         self.providers: Providers | None = None
         self.telemetry: Telemetry | None = None
+        self.arguments: Mapping[str, object] = {}
         self.explicit = False
         self.open = False
         self._ledger_observed = False
@@ -337,7 +363,7 @@ def _bootstrap(
         current = _process.telemetry
         if _process.open and current is not None and not explicit:
             return current
-        loaded = load(arguments)
+        loaded = load({**arguments, **extras.captured_settings()})
         problems = (*loaded.problems, *_missing(loaded.settings))
         selflog.configure(loaded.settings.otel_log_level)
         if _process.open and current is not None:
@@ -353,10 +379,39 @@ def _bootstrap(
         telemetry = kind(loaded.settings, problems, _process.providers)
         telemetry.start()
         _process.telemetry = telemetry
+        _process.arguments = arguments
         _process.explicit = explicit
         _process.open = True
         lifecycle.install(shutdown, flush)
         return telemetry
+
+
+@contextmanager
+def captured(receivers: Callable[[], Receivers]) -> Iterator[None]:
+    """Within the block every record goes to these receivers and nowhere else, whoever bootstraps meanwhile.
+
+    Telemetry that was started before gives the block its settings, is set aside for it, and goes on after it. Raises
+    RuntimeError within another such block.
+    """
+    extras.begin_capture(receivers)
+    with _process.lock:
+        aside = (_process.telemetry, _process.arguments, _process.explicit, _process.open)
+        earlier = _process.telemetry if _process.open else None
+    try:
+        if earlier is not None:
+            earlier.pause()
+        with _process.lock:
+            _process.open = _process.explicit = False
+            _bootstrap(None, None, _process.arguments if earlier is not None else {}, explicit=False)
+        yield
+    finally:
+        if _process.open:
+            shutdown(0.0)
+        extras.end_capture()
+        with _process.lock:
+            _process.telemetry, _process.arguments, _process.explicit, _process.open = aside
+        if earlier is not None:
+            earlier.resume()
 
 
 def flush(timeout_s: float = 5.0) -> FlushReport:

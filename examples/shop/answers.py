@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from urllib.parse import quote
+from datetime import datetime
 
-from otelkit.stack.queries import (
-    LogLine,
-    NotYet,
-    SpanRow,
-    loki_query,
-    prometheus_query,
-    tempo_trace,
-    wait_for,
-)
+from otelkit.stack.queries import LogLine, NotYet, SpanRow, loki_query, prometheus_query, tempo_trace, wait_for
 
 DEADLINE_S = 30.0
-HOUR_NS = 3600 * 10**9
+_HOUR_NS = 3600 * 10**9
 
-SPANS_OF_AN_ORDER = {"POST /orders", "INSERT orders", "publish shop.fulfil_order", "parcel.pack", "UPDATE orders"}
-"""Names that the trace of an order has when it is whole; the last span to arrive is the worker's."""
+SPANS = ("POST /orders", "INSERT orders", "publish shop.fulfil_order", "process shop.fulfil_order", "UPDATE orders")
+"""Names that the trace of an order has when it is whole; its parts arrive by and by, from two processes."""
 
-LINES_OF_AN_ORDER = {"order_placed", "order {} is placed", "order {} is fulfilled"}
+LINES = ("order_placed", "order {} is placed", "order {} is fulfilled")
+"""Log lines that an order of a given id makes."""
 
 METRICS = (
     "sum by (plan) (orders_placed_total)",
-    "sum by (http_route, http_response_status_code) (http_server_request_duration_seconds_count)",
-    "sum by (db_system_name, db_operation_name) (db_client_operation_duration_seconds_count)",
+    'sum by (http_response_status_code) (http_server_request_duration_seconds_count{http_route="/orders"})',
+    "sum by (redis_cache_result) (redis_client_cache_lookups_total)",
     "sum by (celery_task_name, celery_task_state) (messaging_process_duration_seconds_count)",
 )
 
 
 @dataclass(frozen=True)
 class Stores:
-    """Base URLs of the three stores."""
+    """Base URLs of the stores."""
 
     tempo: str
     prometheus: str
@@ -45,10 +37,10 @@ class Stores:
 
 @dataclass(frozen=True)
 class Asked:
-    """A command for the shell, and what it answers, one string a line."""
+    """A command for the shell, and what it answers, line by line."""
 
     command: str
-    answer: Sequence[str]
+    lines: Sequence[str]
 
 
 def trace(stores: Stores, trace_id: str) -> Asked:
@@ -60,13 +52,13 @@ def trace(stores: Stores, trace_id: str) -> Asked:
 
     def whole() -> list[SpanRow]:
         spans = tempo_trace(stores.tempo, trace_id) or []
-        missing = SPANS_OF_AN_ORDER - {span.name for span in spans}
+        missing = set(SPANS) - {span.name for span in spans}
         if missing:
             raise NotYet(f"{len(spans)} spans, without {', '.join(sorted(missing))}")
         return spans
 
     spans = wait_for(whole, deadline_s=DEADLINE_S, what=f"trace {trace_id} in Tempo")
-    return Asked(f"curl -s {stores.tempo}/api/v2/traces/{trace_id}", _tree(spans))
+    return Asked(f"curl -s {stores.tempo}/api/v2/traces/{trace_id}", tree(spans))
 
 
 def logs(stores: Stores, trace_id: str, order_id: int) -> Asked:
@@ -76,11 +68,11 @@ def logs(stores: Stores, trace_id: str, order_id: int) -> Asked:
         NotArrived: they were not within `DEADLINE_S`.
     """
     query = f'{{service_name=~"shop.*"}} | trace_id="{trace_id}"'
-    wanted = {line.format(order_id) for line in LINES_OF_AN_ORDER}
+    wanted = {line.format(order_id) for line in LINES}
 
     def there() -> list[LogLine]:
         now_ns = time.time_ns()
-        lines = loki_query(stores.loki, query, start_ns=now_ns - HOUR_NS, end_ns=now_ns)
+        lines = loki_query(stores.loki, query, start_ns=now_ns - _HOUR_NS, end_ns=now_ns)
         missing = wanted - {line.line for line in lines}
         if missing:
             raise NotYet(f"{len(lines)} lines, without {', '.join(sorted(missing))}")
@@ -90,7 +82,7 @@ def logs(stores: Stores, trace_id: str, order_id: int) -> Asked:
     return Asked(_curl(f"{stores.loki}/loki/api/v1/query_range", query), [_log_line(line) for line in lines])
 
 
-def metrics(stores: Stores, orders: int) -> Iterator[Asked]:
+def metrics(stores: Stores, orders: int) -> list[Asked]:
     """Metrics of the shop, once they count at least `orders` orders placed and fulfilled.
 
     Raises:
@@ -98,36 +90,36 @@ def metrics(stores: Stores, orders: int) -> Iterator[Asked]:
     """
 
     def counted() -> bool:
-        for name in ("orders_placed_total", "messaging_process_duration_seconds_count"):
+        for name in ("orders_placed_total", "orders_fulfilled_total"):
             seen = sum(sample.value for sample in prometheus_query(stores.prometheus, name))
             if seen < orders:
                 raise NotYet(f"{name} is {seen:g} of {orders}")
         return True
 
     wait_for(counted, deadline_s=DEADLINE_S, what="the metrics of the orders in Prometheus")
-    for query in METRICS:
-        samples = prometheus_query(stores.prometheus, query)
-        answer = sorted(f"{_labels(sample.labels)}  {sample.value:g}" for sample in samples)
-        yield Asked(_curl(f"{stores.prometheus}/api/v1/query", query), answer)
+    return [_metric(stores.prometheus, query) for query in METRICS]
+
+
+def _metric(prometheus: str, query: str) -> Asked:
+    samples = prometheus_query(prometheus, query)
+    lines = [
+        f"{sample.value:6g}  {' '.join(f'{name}={value}' for name, value in sorted(sample.labels.items()))}"
+        for sample in samples
+    ]
+    return Asked(_curl(f"{prometheus}/api/v1/query", query), lines)
 
 
 def _curl(url: str, query: str) -> str:
     return f"curl -sG {url} --data-urlencode 'query={query}'"
 
 
-def _labels(labels: object) -> str:
-    return ""
-
-
-def _tree(spans: Sequence[SpanRow]) -> list[str]:
-    """The spans as an indented tree with service and duration; those whose parent is not there are roots."""
+def tree(spans: Sequence[SpanRow]) -> list[str]:
+    """The spans indented under their parents, with service and duration; those without a parent here are roots."""
     known = {span.span_id for span in spans}
     rows: list[tuple[str, SpanRow]] = []
 
     def add(parent: str | None, indent: str) -> None:
-        children = [
-            span for span in spans if (span.parent_span_id if span.parent_span_id in known else None) == parent
-        ]
+        children = [span for span in spans if _parent(span, known) == parent]
         for child in children:
             last = child is children[-1]
             branch, below = ("", "") if parent is None else ("└─ ", "   ") if last else ("├─ ", "│  ")
@@ -136,15 +128,20 @@ def _tree(spans: Sequence[SpanRow]) -> list[str]:
             add(child.span_id, indent + below)
 
     add(None, "")
-    width = max(len(label) for label, _ in rows)
-    services = max(len(span.service) for span in spans)
+    label_width = max(len(label) for label, _ in rows)
+    service_width = max(len(span.service) for span in spans)
     return [
-        f"{label:{width}}  {span.service:{services}} {(span.end_ns - span.start_ns) / 1e6:8.1f} ms"
-        + (f"  {span.status_message or span.status}" if span.status == "error" else "")
+        f"{label:{label_width}}  {span.service:{service_width}}  {(span.end_ns - span.start_ns) / 1e6:7.1f} ms"
+        + ("  error" if span.status == "error" else "")
         for label, span in rows
     ]
 
 
+def _parent(span: SpanRow, known: set[str]) -> str | None:
+    return span.parent_span_id if span.parent_span_id in known else None
+
+
 def _log_line(line: LogLine) -> str:
-    at = datetime.fromtimestamp(line.time_ns / 1e9, tz=timezone.utc).astimezone()
-    return f"{at:%H:%M:%S}.{line.time_ns // 10**6 % 1000:03}  {line.labels.get('service_name', ''):11}  {line.line}"
+    at = datetime.fromtimestamp(line.time_ns / 1e9).astimezone()
+    service, severity = (line.labels.get(name, "") for name in ("service_name", "severity_text"))
+    return f"{at:%H:%M:%S}.{line.time_ns // 10**6 % 1000:03}  {service:11}  {severity:5}  {line.line}"

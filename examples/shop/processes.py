@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,32 +23,71 @@ ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 _POLL_INTERVAL_S = 0.05
+_READER_TIMEOUT_S = 2.0
 _TAIL_LINES = 20
+
+Echo = Callable[[str, str], None]
+"""Gets a process's name and each line that it prints, from when the shop is ready on."""
 
 
 class ShopError(RuntimeError):
-    """A process of the shop ended or is not ready in time; the message has the end of its log."""
+    """A process of the shop ended, or was not ready in time; the message has the end of its log."""
 
 
 class Process:
-    """A running program that appends what it prints to `log_path`.
+    """A running program; what it prints is appended to `log_path` and, while `echoing`, given to `echo` line by line.
 
-    It has a session of its own: the terminal's Ctrl-C is for the parent, which ends its processes in order.
+    With an `echo` it prints to a terminal where this process does. It has a session of its own: the terminal's Ctrl-C
+    is for the parent, which ends its processes in order.
     """
 
-    def __init__(self, name: str, command: Sequence[str], *, environ: Mapping[str, str], log_path: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environ: Mapping[str, str],
+        log_path: Path,
+        echo: Echo | None = None,
+    ) -> None:
         self.name = name
         self.log_path = log_path
-        with log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                list(command),
-                cwd=ROOT,
-                env=dict(environ),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self.echoing = False
+        self._reader: threading.Thread | None = None
+        if echo is None:
+            with log_path.open("ab") as log:
+                self._process = self._start(command, environ, log.fileno())
+            return
+        ours, theirs = pty.openpty() if sys.stdout.isatty() else os.pipe()
+        try:
+            self._process = self._start(command, environ, theirs)
+        finally:
+            os.close(theirs)
+        self._reader = threading.Thread(target=self._copy, args=(ours, echo), name=f"output of {name}", daemon=True)
+        self._reader.start()
+
+    @staticmethod
+    def _start(command: Sequence[str], environ: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            list(command),
+            cwd=ROOT,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+    def _copy(self, output: int, echo: Echo) -> None:
+        with self.log_path.open("a") as log, open(output, encoding="utf-8", errors="replace") as lines:
+            try:
+                for line in lines:
+                    log.write(line)
+                    log.flush()
+                    if self.echoing:
+                        echo(self.name, line.rstrip("\n"))
+            except OSError:
+                """How Linux says that the last process has closed its side of a terminal."""
 
     @property
     def pid(self) -> int:
@@ -58,7 +99,7 @@ class Process:
         return self._process.poll()
 
     def log(self) -> str:
-        """What it has printed."""
+        """What it has printed so far."""
         return self.log_path.read_text(errors="replace")
 
     def check(self) -> None:
@@ -69,33 +110,35 @@ class Process:
         """
         code = self.returncode
         if code is not None:
-            raise ShopError(f"{self.name} ended with exit code {code}{self._tail()}")
+            raise ShopError(f"{self.name} ended with exit code {code}; {self._tail()}")
 
     def wait_until(self, ready: Callable[[], bool], *, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Waits until `ready` says so.
 
         Raises:
-            ShopError: the process ended, or was not ready in `timeout_s`.
+            ShopError: the process ended, or `timeout_s` passed.
         """
         deadline = time.monotonic() + timeout_s
         while not ready():
             self.check()
             if time.monotonic() > deadline:
-                raise ShopError(f"{self.name} was not ready within {timeout_s:g} s{self._tail()}")
+                raise ShopError(f"{self.name} did not get ready within {timeout_s:g} s; {self._tail()}")
             time.sleep(_POLL_INTERVAL_S)
 
-    def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Asks the process to end (SIGTERM), waits for it, and kills it and its children after `timeout_s`."""
+    def stop(self) -> None:
+        """Asks the process to end (SIGTERM) and waits; kills it with its children after `STOP_TIMEOUT_S`."""
         self._process.terminate()
         try:
-            self._process.wait(timeout_s)
+            self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
+        if self._reader is not None:
+            self._reader.join(_READER_TIMEOUT_S)
 
     def _tail(self) -> str:
         lines = self.log().splitlines()[-_TAIL_LINES:]
-        return f"; the end of {self.log_path}:\n" + "\n".join(f"    {line}" for line in lines)
+        return f"the end of {self.log_path}:\n" + "\n".join(f"    {line}" for line in lines)
 
 
 @dataclass(frozen=True)
@@ -126,22 +169,23 @@ def running_shop(
     prefix: Sequence[str] = (),
     port: int | None = None,
     concurrency: int = 2,
+    echo: Echo | None = None,
 ) -> Iterator[Shop]:
-    """Starts uvicorn and a prefork worker and ends them, the web process first; database and logs are in `folder`.
+    """Starts uvicorn and a prefork worker, and ends them, the web process first; database and logs are in `folder`.
 
-    `environ` is added to this process's environment. With `bootstrap` the modules that call `otelkit.bootstrap` are
-    run; without it those that do not, with OTEL_SERVICE_NAME set to `shop` and `shop-worker`. `prefix` comes before
-    both commands: `("otelkit", "run")`.
+    `environ` is the processes' environment (default: this process's). With `bootstrap` the modules run that call
+    `otelkit.bootstrap`, without it those that do not, with OTEL_SERVICE_NAME set to `shop` and `shop-worker`.
+    `prefix` comes before both commands, as in `("otelkit", "run")`. `port` is uvicorn's (default: a free one).
 
     Raises:
-        ShopError: one of the two ended or was not ready in time.
+        ShopError: one of the two ended, or was not ready in time.
     """
     port = free_port() if port is None else port
     url = f"http://127.0.0.1:{port}"
+    given = os.environ if environ is None else environ
     shared = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        **(environ or {}),
+        **given,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{given.get('PATH', os.defpath)}",
         "REDIS_URL": redis_url,
         "SHOP_DATABASE": str(folder / "shop.sqlite"),
     }
@@ -150,13 +194,14 @@ def running_shop(
     worker_command = [
         *("celery", "-A", f"examples.shop.{worker_module}", "worker"),
         *("--pool", "prefork", "--concurrency", str(concurrency), "--loglevel", "INFO"),
-        # What several workers tell each other: here is one, and it is ready a second sooner.
+        # What workers tell each other: here is only one, and without it that one is ready a second sooner.
         *("--without-gossip", "--without-mingle"),
     ]
 
     def start(name: str, command: Sequence[str]) -> Process:
         named = shared if bootstrap else {**shared, "OTEL_SERVICE_NAME": name}
-        process = Process(name, [*prefix, *command], environ=named, log_path=folder / f"{name}.log")
+        log_path = folder / f"{name}.log"
+        process = Process(name, [*prefix, *command], environ=named, log_path=log_path, echo=echo)
         running.callback(process.stop)
         return process
 
@@ -165,6 +210,7 @@ def running_shop(
         web = start("shop", web_command)
         web.wait_until(lambda: _is_up(f"{url}/health"))
         worker.wait_until(lambda: " ready." in worker.log())
+        web.echoing = worker.echoing = True
         yield Shop(url, web, worker)
 
 
@@ -177,6 +223,7 @@ def free_port() -> int:
 
 def _is_up(url: str) -> bool:
     try:
+        # A proxy of the environment is not for loopback.
         return httpx.get(url, trust_env=False, timeout=2.0).status_code == 200
     except httpx.TransportError:
         return False

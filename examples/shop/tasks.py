@@ -1,4 +1,7 @@
-"""The background work, without telemetry of its own choosing: `celery -A examples.shop.tasks worker`."""
+"""The background work, without a call that starts telemetry: `otelkit run celery -A examples.shop.tasks worker`.
+
+examples/shop/worker.py is the same with that call.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ app.conf.task_ignore_result = True
 app.conf.broker_connection_retry_on_startup = True
 
 
-@app.task(name="shop.fulfil_order")  # type: ignore[untyped-decorator]  # Celery has no types
+@app.task(name="shop.fulfil_order")
 def fulfil_order(order_id: int) -> None:
     """Packs the order's parcel and marks the order as fulfilled."""
     with otelkit.span("parcel.pack", {"order.id": order_id}), Session.begin() as session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sysconfig
@@ -130,9 +131,7 @@ class Failure:
 
     def parts(self) -> list[Part]:
         """The pieces of its line."""
-        first, *rest = self.message.strip().splitlines() or [""]
-        more = f" (+{len(rest)} lines)" if rest else ""
-        said = f"{self.type}: {first}{more}" if self.message else self.type
+        said = f"{self.type}: {first_line(self.message)}" if self.message else self.type
         return [(said, "red"), *([(self.place, "dim")] if self.place else [])]
 
 
@@ -150,6 +149,12 @@ def failure(attributes: Mapping[str, object] | None) -> Failure | None:
 def failures(span: ReadableSpan) -> list[Failure]:
     """The exceptions that are events of a span."""
     return [found for event in span.events if (found := failure(event.attributes)) is not None]
+
+
+def first_line(text: str) -> str:
+    """The first line, and how many follow."""
+    first, *rest = text.strip().splitlines() or [""]
+    return f"{first} (+{len(rest)} line{'s' * (len(rest) > 1)})" if rest else first
 
 
 def failed(span: ReadableSpan) -> bool:
@@ -171,8 +176,11 @@ def _in_application(file: str) -> bool:
 
 
 def _short(file: str) -> str:
-    here = os.getcwd() + os.sep
-    return file[len(here) :] if file.startswith(here) else os.sep.join(file.split(os.sep)[-2:])
+    with contextlib.suppress(OSError):  # the folder may have been removed
+        here = os.getcwd() + os.sep
+        if file.startswith(here):
+            return file[len(here) :]
+    return os.sep.join(file.split(os.sep)[-2:])
 
 
 def duration(nanoseconds: float) -> str:
@@ -186,4 +194,5 @@ def duration(nanoseconds: float) -> str:
         return f"{ms:.0f} ms"
     if ms < 60_000:
         return f"{ms / 1000:.2f} s"
-    return f"{ms / 60_000:.0f}m {ms / 1000 % 60:02.0f}s"
+    minutes, seconds = divmod(round(ms / 1000), 60)
+    return f"{minutes}m {seconds:02d}s"

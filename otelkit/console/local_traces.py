@@ -193,6 +193,12 @@ class LocalTraces:
                 yield self._take(part)
                 self._continue(part, now)
 
+    def take_complete(self) -> Iterator[LocalTrace]:
+        """The parts whose spans have all ended, without waiting for stragglers."""
+        for part in list(self._parts):
+            if part.complete_since is not None and not any(node.open for node in part.nodes.values()):
+                yield self._take(part)
+
     def take_all(self) -> Iterator[LocalTrace]:
         """Everything, complete or not, at the end."""
         for part in list(self._parts):

@@ -1,4 +1,4 @@
-"""Standard error as it is at each print: its width, whether it takes colours and which characters, one write a print."""
+"""Standard error as it is at each print: its width, its colours, its characters; one write a print."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Glyphs:
     later: str = "↳"
 
 
-ASCII = Glyphs("|- ", "`- ", "|  ", "x", "-", "x", "...", "->")
+ASCII = Glyphs("|- ", "`- ", "|  ", "!", "-", "x", "...", "->")
 
 
 @dataclass(frozen=True, slots=True)

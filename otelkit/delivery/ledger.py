@@ -137,17 +137,26 @@ class Ledger:
             self._fd = os.open(self.path, flags, 0o600)
             # Held as long as the process lives: who finds the page unlocked knows that its process is gone.
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(self._fd, _PAGE_BYTES)
+            if hasattr(os, "posix_fallocate"):
+                # A full disk shows here, and not as SIGBUS at the first count.
+                os.posix_fallocate(self._fd, 0, _PAGE_BYTES)
+            else:
+                os.ftruncate(self._fd, _PAGE_BYTES)
             mapped = mmap.mmap(self._fd, _PAGE_BYTES)
         except OSError as error:
             self.file_error = error
+            if self._fd is not None and self.path is not None:
+                self.path.unlink(missing_ok=True)
             self._close_fd()
             self.path = None
             return
         mapped[_HEADER_BYTES:] = self._map[_HEADER_BYTES:]
         service = self._service.encode("utf-8", "replace")[:127]
         mapped[: _HEADER.size] = _HEADER.pack(MAGIC, os.getpid(), self.started_ns, service)
-        self._map = mapped
+        self._use(mapped)
+
+    def _use(self, page: mmap.mmap) -> None:
+        self._map = page
         self._cells = self._view()
         for cells in self.signals.values():
             cells.cells = self._cells
@@ -164,9 +173,10 @@ class Ledger:
         self._close_fd()
 
     def forget(self) -> None:
-        """In a forked child: lets go of the parent's file without touching it."""
+        """In a forked child: lets go of the parent's file and memory; what is still counted here counts nowhere."""
         self.path = None
         self._close_fd()
+        self._use(mmap.mmap(-1, _PAGE_BYTES))
 
     def _close_fd(self) -> None:
         if self._fd is not None:
@@ -189,7 +199,7 @@ def _accounts(cells: memoryview) -> Mapping[Signal, Account]:
 
 
 def private_directory(directory: Path) -> None:
-    """Makes a folder that only this user may enter.
+    """Makes a folder that only this user may enter; one that is there keeps its mode.
 
     Raises OSError where it is a symbolic link, belongs to someone else, or others may write into it.
     """
@@ -197,8 +207,8 @@ def private_directory(directory: Path) -> None:
     found = directory.lstat()
     if directory.is_symlink() or found.st_uid != os.geteuid():
         raise PermissionError(f"{directory} is not a folder of this user's own")
-    if found.st_mode & 0o077:
-        directory.chmod(0o700)
+    if found.st_mode & 0o022:
+        raise PermissionError(f"{directory} is a folder that others may write into")
 
 
 def read_page(path: Path) -> LedgerPage:
@@ -216,15 +226,14 @@ def read_page(path: Path) -> LedgerPage:
 
 def pages(directory: Path) -> Iterator[tuple[Path, LedgerPage]]:
     """Every readable page in a folder, oldest first."""
-    try:
-        paths = sorted(directory.glob("*.ledger"), key=lambda path: path.stat().st_mtime)
-    except OSError:
-        return
-    for path in paths:
-        try:
-            yield path, read_page(path)
+    found = []
+    for path in directory.glob("*.ledger"):
+        try:  # its process may end, and remove it, at any moment
+            found.append((path.stat().st_mtime, path, read_page(path)))
         except (OSError, ValueError):
             continue
+    for _, path, page in sorted(found, key=lambda entry: entry[:2]):
+        yield path, page
 
 
 def take_dead_pages(directory: Path) -> list[LedgerPage]:

@@ -49,7 +49,7 @@ class Outbox:
         """Takes a batch in, and returns those that had to go for it (itself when too large, or too late)."""
         evicted = []
         with self._changed:
-            if self._closed:
+            if self._closed or len(batch.body) > self._max_bytes:
                 return [batch]
             self._sequence += 1
             batch.sequence = self._sequence

@@ -71,9 +71,14 @@ class SignalQueue(Generic[R]):
 
     def take(self) -> list[R]:
         """Up to one batch of the oldest records; the worker's side."""
-        pop = self.records.popleft
-        # Only this side takes: as many as are counted now can be popped.
-        return [pop() for _ in range(min(len(self.records), self.limits.max_batch))]
+        records = self.records
+        batch: list[R] = []
+        try:
+            for _ in range(min(len(records), self.limits.max_batch)):
+                batch.append(records.popleft())  # noqa: PERF401 - what was popped before an IndexError must not be lost
+        except IndexError:  # shutdown's sweep was faster
+            pass
+        return batch
 
     def sweep(self) -> None:
         """Counts what nobody will take any more as dropped by shutdown."""

@@ -19,7 +19,8 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, get_tracer, set_span
 from otelkit import semconv
 from otelkit.config.settings import Settings
 from otelkit.engine.current import detach
-from otelkit.instrumentation import instruments
+from otelkit.instrumentation import imports, instruments
+from otelkit.instrumentation.redis import silence_kombu
 from otelkit.runtime import guard, lifecycle
 from otelkit.signals import correlation, exceptions
 
@@ -50,10 +51,15 @@ def install(settings: Settings) -> Callable[[], None]:
     ]
     for signal, receiver in receivers:
         signal.connect(receiver, weak=False)
+    restore: list[Callable[[], None]] = []
+    # Registered here: the Redis transport's import is what imports redis, where no connection was made before.
+    imports.when_imported("kombu.transport.redis", lambda: restore.append(silence_kombu()))
 
     def undo() -> None:
         for signal, receiver in receivers:
             signal.disconnect(receiver)
+        for step in restore:
+            step()
 
     return undo
 

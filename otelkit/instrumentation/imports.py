@@ -22,11 +22,14 @@ Hook = Callable[[], None]
 class _Finder(MetaPathFinder):
     def __init__(self) -> None:
         self.hooks: dict[str, list[Hook]] = {}
+        self.late: list[str] = []
         self._looking = threading.local()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if self.late:
+            _run_late()
         if fullname not in self.hooks or getattr(self._looking, "name", None) == fullname:
             return None
         self._looking.name = fullname
@@ -73,13 +76,20 @@ _lock = threading.Lock()
 def when_imported(module: str, hook: Hook) -> None:
     """Calls `hook` once after `module` is imported, now if it is already; what it raises is logged, never the
     import's.
+
+    At that moment a submodule is no attribute of its package yet: write `from package.module import name`.
+    A module that is being imported just now (by the caller's caller) is due at the next import of anything.
     """
     with _lock:
         if _finder not in sys.meta_path:
             sys.meta_path.insert(0, _finder)
         _finder.hooks.setdefault(module, []).append(hook)
     found = sys.modules.get(module)
-    if found is not None and not getattr(found.__spec__, "_initializing", False):
+    if found is None:
+        return
+    if _is_initializing(found):
+        _finder.late.append(module)
+    else:
         _run(module)
 
 
@@ -87,8 +97,24 @@ def forget_all() -> None:
     """Drops the hooks that have not run, and the finder."""
     with _lock:
         _finder.hooks.clear()
+        _finder.late.clear()
         if _finder in sys.meta_path:
             sys.meta_path.remove(_finder)
+
+
+def _is_initializing(module: ModuleType) -> bool:
+    # CPython's import system keeps this flag on the spec, for its own check of circular imports.
+    return bool(getattr(module.__spec__, "_initializing", False))
+
+
+def _run_late() -> None:
+    waiting, _finder.late = _finder.late, []
+    for name in waiting:
+        module = sys.modules.get(name)
+        if module is not None and _is_initializing(module):
+            _finder.late.append(name)
+        else:
+            _run(name)
 
 
 def _run(module: str) -> None:

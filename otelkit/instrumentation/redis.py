@@ -17,7 +17,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, ge
 
 from otelkit import semconv
 from otelkit.config.settings import Settings
-from otelkit.instrumentation import imports, instruments
+from otelkit.instrumentation import instruments
 from otelkit.runtime import guard
 from otelkit.signals.exceptions import type_name
 
@@ -43,8 +43,6 @@ def install(settings: Settings) -> Callable[[], None]:
             setattr(cls, method, wrapper)
             restore.append(functools.partial(_restore, cls, method, wrapper, original))
 
-    imports.when_imported("kombu.transport.redis", functools.partial(_mark_kombus_pools, restore))
-
     def undo() -> None:
         for step in restore:
             step()
@@ -52,14 +50,15 @@ def install(settings: Settings) -> Callable[[], None]:
     return undo
 
 
-def _mark_kombus_pools(restore: list[Callable[[], None]]) -> None:
+def silence_kombu() -> Callable[[], None]:
     """Marks the connection pools of Celery's broker: its polls and deliveries are told of by Celery's own spans.
 
     Nothing on a pool of kombu's tells it from an application's, so the method that makes the pools is wrapped.
+    Returns the undo.
     """
-    import kombu.transport.redis
+    from kombu.transport.redis import Channel
 
-    cls: Any = kombu.transport.redis.Channel
+    cls: Any = Channel
     original = cls._get_pool
 
     def _get_pool(channel: Any, *args: Any, **options: Any) -> Any:
@@ -68,7 +67,7 @@ def _mark_kombus_pools(restore: list[Callable[[], None]]) -> None:
         return pool
 
     cls._get_pool = _get_pool
-    restore.append(functools.partial(_restore, cls, "_get_pool", _get_pool, original))
+    return functools.partial(_restore, cls, "_get_pool", _get_pool, original)
 
 
 def _restore(cls: type, method: str, wrapper: object, original: object) -> None:

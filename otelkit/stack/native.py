@@ -131,7 +131,7 @@ class NativeStack:
     ended by a watchdog (Linux).
 
     Attributes:
-        ports: what the servers listen on; known before the start only if given.
+        ports: what the servers listen on; unless they were given, a start may choose others.
         servers: the server of each name, for tests that stop, kill and start single ones.
         timings: seconds from the start to readiness, by server.
     """

@@ -9,6 +9,7 @@ A process that the parent forked (not executed) holds the pipe open too: the ser
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -55,8 +56,10 @@ class Watchdog:
 
     def _write(self, line: str) -> None:
         assert self._process.stdin is not None
-        # Unbuffered: what is still in a buffer when the parent is killed was never said.
-        os.write(self._process.stdin.fileno(), line.encode())
+        # A watchdog that somebody ended is no reason to fail: the servers still have their parent.
+        with contextlib.suppress(BrokenPipeError):
+            # Unbuffered: what is still in a buffer when the parent is killed was never said.
+            os.write(self._process.stdin.fileno(), line.encode())
 
 
 def _main() -> None:

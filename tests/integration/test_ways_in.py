@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environment import virtual_environment
 from tests.support.server import BIN, FAST, clean_environment, free_port, get, running, wait_until_up
 from tests.support.sink import Sink
 
@@ -29,21 +30,6 @@ def item(item: int):
     return item
 """
 IN_CODE = f"import otelkit\notelkit.bootstrap('shop')\n{APP}"
-
-
-@pytest.fixture(scope="module")
-def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment that sees this one's packages, to put a .pth file into."""
-    folder = tmp_path_factory.mktemp("venv")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)
-    site = next(folder.glob("lib/python*/site-packages"))
-    paths = [path for path in sys.path if path.endswith("site-packages")]
-    # `import otelkit` finds this checkout or installation, wherever it is.
-    import otelkit
-
-    paths.append(str(Path(otelkit.__file__).resolve().parent.parent))
-    (site / "outer.pth").write_text("\n".join(paths) + "\n")
-    return folder
 
 
 def serve(folder: Path, source: str, prefix: list[str], **environ: str) -> None:
@@ -123,14 +109,14 @@ def test_the_ecosystems_launcher(sink: Sink, tmp_path: Path, named: bool) -> Non
         check(sink)
 
 
-def test_auto_enable(sink: Sink, tmp_path: Path, own_environment: Path) -> None:
+def test_auto_enable(sink: Sink, tmp_path: Path) -> None:
     """After `otelkit auto enable` unchanged commands start with telemetry where OTELKIT_AUTO is set, and only there."""
-    python = str(own_environment / "bin" / "python")
+    python = str(virtual_environment(tmp_path / "venv"))
     otelkit = [python, "-c", "from otelkit.cli.main import main; main()"]
     quiet = clean_environment()
     enabled = subprocess.run([*otelkit, "auto", "enable"], env=quiet, capture_output=True, text=True, timeout=30)
     assert enabled.returncode == 0, enabled.stderr
-    assert str(own_environment) in enabled.stdout
+    assert str(tmp_path) in enabled.stdout
     state = [python, "-c", "import otelkit; print(otelkit.status()['state'])"]
     try:
         unset = subprocess.run(state, env=quiet, capture_output=True, text=True, timeout=30, check=True)

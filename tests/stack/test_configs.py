@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from otelkit.stack.fetch import fetch
 from otelkit.stack.native import EXPAND_ENV_FLAG, PROMETHEUS_FLAGS, NativeStack, Ports, config_dir
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
@@ -104,28 +106,52 @@ def test_every_server_gets_ready_with_its_configuration(native_stack: NativeStac
     assert native_stack.servers[name].ready()
 
 
-def test_the_servers_write_nothing_outside_their_folders(native_stack: NativeStack) -> None:
-    """No file that is open for writing is outside the stack's folder: two stacks on a machine share nothing."""
-    for server in native_stack.servers.values():
-        written = [path for path in _open_for_writing(server.pid) if not path.startswith("/dev/")]
-        assert written, f"{server.name} has at least its log open"
-        assert all(Path(path).is_relative_to(native_stack.data_dir) for path in written), (server.name, written)
-    live_store = native_stack.data_dir / "tempo" / "live-store"
-    assert live_store.is_dir(), "Tempo's live store is in /var/tempo unless it is configured"
+@pytest.mark.parametrize("name", ["otelcol", "prometheus", "loki", "tempo"])
+def test_every_server_writes_in_the_stack_s_folder_only(native_stack: NativeStack, name: str) -> None:
+    """No file that is open for writing is elsewhere: two stacks on a machine share nothing."""
+    written = _open_for_writing(native_stack.servers[name].pid)
+    assert written, "at least the log is open"
+    assert [path for path in written if not path.is_relative_to(native_stack.data_dir)] == []
 
 
-def _open_for_writing(pid: int | None) -> list[str]:
+@pytest.mark.parametrize(("store", "path"), [("loki", "/config"), ("tempo", "/status/config")])
+def test_no_folder_of_a_store_is_left_to_its_default(native_stack: NativeStack, store: str, path: str) -> None:
+    """Every absolute path in the configuration that the store runs with is in the stack's folder."""
+    status, body = fetch(getattr(native_stack, store) + path)
+    assert status == 200
+    # Tempo puts a line before the document.
+    configuration = yaml.safe_load(body.decode().rpartition("---\n")[2])
+    folders = {key: value for key, value in _leaves(configuration) if str(value).startswith("/")}
+    assert len(folders) >= 5
+    # Loki builds blooms only if it is told to.
+    folders.pop(".bloom_build.planner.queue.tasks_disk_directory", None)
+    outside = {key: each for key, each in folders.items() if not Path(each).is_relative_to(native_stack.data_dir)}
+    assert outside == {}
+
+
+def _open_for_writing(pid: int | None) -> list[Path]:
     paths = []
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            target = str(entry.readlink())
+            target = entry.readlink()
             flags = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text()
         except FileNotFoundError:
             continue
         opened = re.search(r"^flags:\s+(\d+)", flags, re.MULTILINE)
-        if target.startswith("/") and opened and int(opened[1], 8) & 0o3:
+        if opened and int(opened[1], 8) & 0o3 and target.is_absolute() and not target.is_relative_to("/dev"):
             paths.append(target)
     return paths
+
+
+def _leaves(node: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _leaves(value, f"{at}.{key}")
+    elif isinstance(node, list):
+        for value in node:
+            yield from _leaves(value, at)
+    else:
+        yield at, node
 
 
 # --- the collector loses nothing that it has acknowledged

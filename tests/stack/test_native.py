@@ -449,11 +449,15 @@ def test_the_servers_do_not_outlive_a_killed_parent(stack_binaries: dict[str, Pa
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         parent.send_signal(signal.SIGKILL)
     assert len(pids) == 4
-    wait_for(
-        lambda: not any(_is_alive(pid) for pid in pids),
-        deadline_s=ARRIVAL_S,
-        what="the end of the servers of a killed process",
-    )
+    try:
+        wait_for(
+            lambda: not any(_is_alive(pid) for pid in pids),
+            deadline_s=ARRIVAL_S,
+            what="the end of the servers of a killed process",
+        )
+    finally:
+        for pid in filter(_is_alive, pids):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _is_alive(pid: int) -> bool:

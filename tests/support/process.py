@@ -41,7 +41,8 @@ def run_python(
     try:
         out, err = process.communicate(timeout=deadline_s)
     except subprocess.TimeoutExpired:
-        kill_session(process)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
         raise AssertionError(f"the snippet did not end in {deadline_s:g} s\n{out}\n{err}") from None
     finally:
@@ -72,10 +73,10 @@ def start_python(source: str, *, cwd: Path, environ: Mapping[str, str] | None = 
 
 
 def kill_session(process: subprocess.Popen[str]) -> None:
-    """Kills a process of `start_python` with its children."""
+    """Kills a process of `start_python` with its children; what it printed and nobody read is gone."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     for stream in (process.stdin, process.stdout, process.stderr):
-        if stream is not None and process.poll() is not None and stream is process.stdin:
+        if stream is not None:
             stream.close()

@@ -1,0 +1,48 @@
+# Needs Python with venv and pip, nothing else. PYTHON chooses which: make PYTHON=python3.12 test
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Stamps: pip installs again when pyproject.toml is newer than they are.
+PIP := $(VENV)/.pip
+DEMO := $(VENV)/.installed-demo
+DEV := $(VENV)/.installed-dev
+
+.PHONY: help demo test lint clean
+
+help:
+	@echo "make demo   run the example shop with telemetry (ARGS='--orders 5' ends it after five orders)"
+	@echo "make test   run all tests (ARGS are pytest's)"
+	@echo "make lint   check style and types"
+	@echo "make clean  remove what make has made: .venv, .demo and the tools' caches"
+
+demo: $(DEMO)
+	@$(BIN)/python -m examples.shop.demo $(ARGS)
+
+test: $(DEV)
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+lint: $(DEV)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .demo .nox .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Dependency groups need pip 25.1. A .venv that is there already is used; uv makes them without pip.
+$(PIP):
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+$(DEMO): pyproject.toml | $(PIP)
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+# What the tests need includes what the demo needs.
+$(DEV): pyproject.toml | $(PIP)
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@ $(DEMO)

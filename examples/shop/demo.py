@@ -1,0 +1,287 @@
+"""`make demo`: the shop with telemetry under a gentle load, and what arrives of one order in the stores.
+
+With the stack's programs (in OTELKIT_STACK_BIN, else on PATH) the collector, Tempo, Prometheus and Loki are started
+and asked; without them each process shows its traces as trees.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import httpx
+from rich.console import Console
+from rich.text import Text
+
+from examples.shop import answers
+from examples.shop.load import Answer, orders
+from examples.shop.processes import ROOT, Shop, ShopError, free_port, running_shop
+from examples.shop.redis_server import RedisUnavailable, redis_server
+from otelkit.stack.native import NativeStack, Ports, missing_binaries
+from otelkit.stack.queries import NotArrived
+from otelkit.stack.server import StackError
+
+WEB_PORT: Final = 8000
+FIRST_ORDERS: Final = 3
+"""So many orders are placed before the newest of them is asked about."""
+ORDER_TIMEOUT_S: Final = 30.0
+REPORT_INTERVAL_S: Final = 15.0
+
+# The defaults (5 s for spans, 60 s for metrics) spare a production collector; here somebody waits for the answers.
+PROMPT: Final = {"OTEL_BSP_SCHEDULE_DELAY": "500", "OTEL_METRIC_EXPORT_INTERVAL": "2000"}
+TREES: Final = {"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+
+_NAME_WIDTH: Final = len("shop-worker")
+_SEPARATOR: Final = " │ "
+console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+class DemoError(RuntimeError):
+    """The shop did not do what was asked of it."""
+
+
+class Load:
+    """Places orders in a thread: `count` of them, or until the block ends."""
+
+    def __init__(self, url: str, *, count: int | None, rate_per_s: float) -> None:
+        self.answers: list[Answer] = []
+        self._changed = threading.Condition()
+        self._ended = False
+        self._stop = threading.Event()
+        self._orders = orders(url, count, rate_per_s=rate_per_s, stop=self._stop)
+        self._thread = threading.Thread(target=self._run, name="load")
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def wait_for(self, count: int, *, timeout_s: float) -> bool:
+        """Whether so many orders were accepted in time.
+
+        Raises:
+            DemoError: one was refused, or the shop does not answer.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: len(self.answers) >= count or self._ended, timeout_s)
+            for answer in self.answers:
+                if answer.status != 201:
+                    raise DemoError(f"the shop answered an order with status {answer.status}")
+            if self._ended and len(self.answers) < count:
+                raise DemoError(f"the shop does not answer any more after {len(self.answers)} orders")
+            return len(self.answers) >= count
+
+    def _run(self) -> None:
+        try:
+            with suppress(httpx.TransportError):
+                for answer in self._orders:
+                    with self._changed:
+                        self.answers.append(answer)
+                        self._changed.notify_all()
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+
+def run(*, count: int | None, rate_per_s: float, data_dir: Path) -> None:
+    """Runs the demo to the end of `count` orders, else until it is interrupted; what was started ends in any case.
+
+    Raises:
+        DemoError, NotArrived, RedisUnavailable, ShopError, StackError: what did not start, or did not do its work.
+    """
+    with _run_folder(data_dir) as folder, ExitStack() as running:
+        stack = _start_stack(folder, running)
+        with _announced(running, "Redis"):
+            redis_url = running.enter_context(redis_server())
+        with _announced(running, "the shop"):
+            shop = running.enter_context(
+                running_shop(
+                    folder,
+                    redis_url=redis_url,
+                    environ=_environment(folder, stack),
+                    port=WEB_PORT if _is_free(WEB_PORT) else free_port(),
+                    echo=_echo if stack is None else None,
+                )
+            )
+        _say("The shop", heading=True)
+        _say(f"  Redis       {redis_url}")
+        _say(f"  web         {shop.url}  (uvicorn, process {shop.web.pid})")
+        _say(f"  worker      Celery, prefork, 2 children  (process {shop.worker.pid})")
+        _say(f"  logs        {os.path.relpath(folder)}")
+        how_many, end = ("orders", "Ctrl-C ends the demo") if count is None else (f"{count} orders", "then it ends")
+        _say(f"\nPlacing {how_many}, one every {1 / rate_per_s:g} s; {end}.", heading=True)
+        with _announced(running, "the load"):
+            load = running.enter_context(Load(shop.url, count=count, rate_per_s=rate_per_s))
+        first = count or FIRST_ORDERS
+        if not load.wait_for(first, timeout_s=first / rate_per_s + ORDER_TIMEOUT_S):
+            raise DemoError(f"the shop did not answer {first} orders in time")
+        order = load.answers[first - 1]
+        fulfilled = f"order {order.order_id} is fulfilled"
+        shop.worker.wait_until(lambda: fulfilled in shop.worker.log(), timeout_s=ORDER_TIMEOUT_S)
+        if stack is not None:
+            _show(stack, order, placed=first)
+        if count is None:
+            _keep_going(shop, stack, load)
+
+
+def _show(stack: NativeStack, order: Answer, *, placed: int) -> None:
+    """Shows what the stores have of an order: the commands and their answers."""
+    if order.order_id is None or order.trace_id is None:
+        raise DemoError("the shop's answer names no order or no trace (header Server-Timing)")
+    _say(f"\nOrder {order.order_id} was just placed, in trace {order.trace_id}", heading=True)
+    stores = answers.Stores(tempo=stack.tempo, prometheus=stack.prometheus, loki=stack.loki)
+    _say("\nIts trace, in Tempo", heading=True)
+    _say_asked([answers.trace(stores, order.trace_id)])
+    _say("\nIts log lines, in Loki", heading=True)
+    _say_asked([answers.logs(stores, order.trace_id, order.order_id)])
+    _say("\nThe metrics that count it, in Prometheus", heading=True)
+    _say_asked(answers.metrics(stores, placed))
+
+
+def _keep_going(shop: Shop, stack: NativeStack | None, load: Load) -> None:
+    while True:
+        load.wait_for(sys.maxsize, timeout_s=REPORT_INTERVAL_S)
+        shop.check()
+        if stack is not None:
+            stack.check()
+            _say(f"\n{len(load.answers)} orders placed, the newest in trace {load.answers[-1].trace_id}")
+
+
+def _start_stack(folder: Path, running: ExitStack) -> NativeStack | None:
+    """The collector and the stores, None where a program is missing; on their usual ports if those are free."""
+    missing = missing_binaries()
+    if missing:
+        _say(f"Not found: {', '.join(missing)}, neither in OTELKIT_STACK_BIN nor on PATH.", heading=True)
+        _say("So there are no stores to ask; each process shows its traces here as trees.\n")
+        return None
+    ports: Ports | None = Ports()
+    try:
+        Ports().check_free()
+    except StackError:
+        ports = None
+    with _announced(running, "the collector and the stores"):
+        stack = running.enter_context(NativeStack(folder / "stack", ports=ports))
+    _say("The stack", heading=True)
+    _say(f"  collector   {stack.otlp_http}  (OTLP/HTTP)")
+    _say(f"  Tempo       {stack.tempo}")
+    _say(f"  Prometheus  {stack.prometheus}")
+    _say(f"  Loki        {stack.loki}\n")
+    return stack
+
+
+def _environment(folder: Path, stack: NativeStack | None) -> dict[str, str]:
+    """The shop's environment: nothing but the demo decides where its telemetry goes."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    if console.is_terminal:
+        kept["COLUMNS"] = str(console.width - _NAME_WIDTH - len(_SEPARATOR))
+    telemetry = TREES if stack is None else {**PROMPT, "OTEL_EXPORTER_OTLP_ENDPOINT": stack.otlp_http}
+    return {
+        **kept,
+        **telemetry,
+        "OTEL_PYTHON_FASTAPI_EXCLUDED_URLS": "/health$",
+        "OTELKIT_STATE_DIR": str(folder / "state"),
+    }
+
+
+@contextmanager
+def _run_folder(data_dir: Path) -> Iterator[Path]:
+    """A new folder in `data_dir`; it stays where something failed, for its logs."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=data_dir)).absolute()
+    try:
+        yield folder
+    except KeyboardInterrupt:
+        shutil.rmtree(folder)
+        raise
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def _announced(running: ExitStack, what: str) -> Iterator[None]:
+    """Says when what is started in the block has ended."""
+    running.callback(_say, f"  {what} ended")
+    yield
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Makes SIGINT, SIGTERM and SIGHUP one KeyboardInterrupt; further ones do not disturb the ending."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    earlier = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _say(text: str, *, heading: bool = False) -> None:
+    console.print(Text(text, style="bold" if heading else ""))
+
+
+def _say_asked(asked: Sequence[answers.Asked]) -> None:
+    for each in asked:
+        console.print(Text(f"$ {each.command}", style="cyan"))
+        for line in each.lines:
+            _say(f"  {line}")
+
+
+def _echo(name: str, line: str) -> None:
+    console.print(Text(f"{name:{_NAME_WIDTH}}{_SEPARATOR}", style="dim"), Text.from_ansi(line), sep="")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.shop.demo",
+        description="Runs the shop with telemetry under a gentle load and shows what arrives of one order.",
+    )
+    parser.add_argument("--orders", type=int, help="place so many, show the last one, and end (default: until Ctrl-C)")
+    parser.add_argument("--rate", type=float, default=1.0, help="orders a second (1)")
+    parser.add_argument("--data", type=Path, default=ROOT / ".demo", help="where database, stores and logs go (.demo)")
+    arguments = parser.parse_args()
+    if arguments.rate <= 0 or (arguments.orders is not None and arguments.orders < 1):
+        parser.error("--orders and --rate must be above 0")
+    with _interruptible():
+        try:
+            run(count=arguments.orders, rate_per_s=arguments.rate, data_dir=arguments.data)
+        except KeyboardInterrupt:
+            pass
+        except (DemoError, NotArrived, RedisUnavailable, ShopError, StackError) as error:
+            print(f"the demo failed: {error}\n(logs of this run are in {arguments.data})", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

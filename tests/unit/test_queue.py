@@ -1,0 +1,173 @@
+"""The bounded queue of one signal: takes records of any thread and loses none unaccounted."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from otelkit.delivery.ledger import Account, DropReason, Ledger
+from otelkit.delivery.queue import QueueLimits, SignalQueue
+
+
+class Made:
+    """A queue with its ledger, and how often it called."""
+
+    def __init__(self, directory: Path, *, most: int = 10, batch: int = 4) -> None:
+        self.ledger = Ledger(directory, "shop")
+        self.starts = 0
+        self.wakes = 0
+        self.queue: SignalQueue[int] = SignalQueue(
+            self.ledger.signals["traces"], QueueLimits(most, batch, 1.0), start=self.start, wake=self.wake
+        )
+
+    def start(self) -> None:
+        self.starts += 1
+        self.queue.started = True
+
+    def wake(self) -> None:
+        self.wakes += 1
+
+    @property
+    def account(self) -> Account:
+        return self.ledger.read().accounts["traces"]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return Made(tmp_path)
+
+
+def test_records_come_out_in_order_and_in_batches(made: Made) -> None:
+    """Oldest first, never more than a batch, and an empty one at the end."""
+    for number in range(9):
+        made.queue.put(number)
+    assert [made.queue.take(), made.queue.take(), made.queue.take(), made.queue.take()] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8],
+        [],
+    ]
+    assert made.account == Account(accepted=9)
+
+
+def test_the_first_record_starts_the_threads_and_only_the_first(made: Made) -> None:
+    """Nothing exists before it."""
+    assert made.starts == 0
+    for number in range(3):
+        made.queue.put(number)
+    assert made.starts == 1
+
+
+def test_the_worker_is_woken_when_a_batch_is_full_and_not_before(made: Made) -> None:
+    """A wake a record would cost more than the record."""
+    for number in range(3):
+        made.queue.put(number)
+    assert made.wakes == 0
+    made.queue.put(3)
+    assert made.wakes == 1
+    made.queue.put(4)
+    assert made.wakes == 1
+
+
+def test_beyond_the_bound_new_records_are_dropped_and_counted(made: Made) -> None:
+    """What is queued stays."""
+    for number in range(25):
+        made.queue.put(number)
+    assert made.account == Account(25, dropped={DropReason.QUEUE_FULL: 15})
+    assert made.queue.take() == [0, 1, 2, 3]
+    assert len(made.queue.records) == 6
+
+
+def test_after_the_end_records_are_counted_and_not_kept(made: Made) -> None:
+    """Emitting after shutdown is no error and no leak."""
+    made.queue.closed = True
+    for number in range(3):
+        made.queue.put(number)
+    assert made.account == Account(3, dropped={DropReason.AFTER_SHUTDOWN: 3})
+    assert made.queue.take() == []
+
+
+def test_a_sweep_counts_what_is_left(made: Made) -> None:
+    """The end of the process with records in the queue."""
+    for number in range(6):
+        made.queue.put(number)
+    made.queue.sweep()
+    assert made.account == Account(6, dropped={DropReason.SHUTDOWN: 6})
+    assert made.queue.take() == []
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads that hand over as often as the interpreter lets them, so that races show."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("restless")
+def test_a_sweep_beside_a_taking_worker_loses_no_record(tmp_path: Path) -> None:
+    """Shutdown's deadline may end while the worker is in the middle of taking: each record is one side's."""
+    for _ in range(30):
+        made = Made(tmp_path, most=1 << 20, batch=20_000)
+        for number in range(20_000):
+            made.queue.put(number)
+        taken: list[int] = []
+        failures: list[BaseException] = []
+        barrier = threading.Barrier(2)
+
+        def take(made: Made = made, taken: list[int] = taken) -> None:
+            barrier.wait()
+            try:
+                while batch := made.queue.take():
+                    taken.append(len(batch))
+            except BaseException as error:  # noqa: BLE001 - the test shows it
+                failures.append(error)
+
+        worker = threading.Thread(target=take)
+        worker.start()
+        barrier.wait()
+        made.queue.sweep()
+        worker.join()
+        assert failures == []
+        assert sum(taken) + made.account.dropped.get(DropReason.SHUTDOWN, 0) == 20_000
+
+
+@pytest.mark.parametrize("close_at", ["never", "in the middle"])
+def test_every_record_of_many_threads_is_taken_or_counted(tmp_path: Path, close_at: str) -> None:
+    """The bound may be passed by as many records as threads emit at one instant, and by no more."""
+    made = Made(tmp_path, most=100, batch=10)
+    threads = 6
+    each = 5_000
+    largest = 0
+    done = threading.Event()
+    taken: list[int] = []
+
+    def emit() -> None:
+        for number in range(each):
+            made.queue.put(number)
+
+    def take() -> None:
+        nonlocal largest
+        while not done.is_set() or made.queue.records:
+            largest = max(largest, len(made.queue.records))
+            taken.extend(made.queue.take())
+            if close_at != "never" and len(taken) > 2_000:
+                made.queue.closed = True
+
+    emitters: list[Callable[[], None]] = [emit] * threads
+    running = [threading.Thread(target=target) for target in (*emitters, take)]
+    for thread in running:
+        thread.start()
+    for thread in running[:-1]:
+        thread.join()
+    done.set()
+    running[-1].join()
+    account = made.account
+    assert account.accepted == threads * each
+    assert account.accepted == len(taken) + sum(account.dropped.values())
+    assert largest <= 100 + threads
