@@ -44,5 +44,5 @@ $(DEMO): pyproject.toml | $(PIP)
 
 # What the tests need includes what the demo needs.
 $(DEV): pyproject.toml | $(PIP)
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[all,demo]' --group dev
 	@touch $@ $(DEMO)

@@ -7,6 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from opentelemetry.context import Context
+from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
 from otelkit.config.settings import SIGNALS, Settings
 from otelkit.engine.opening import Extras as Receivers
 from otelkit.runtime import guard
@@ -148,6 +152,46 @@ class _Pull:
 
     def in_child(self) -> None:
         self.close()
+
+
+# -- providers of someone else's, to which processors can be added and not taken away
+
+
+class SpanRelay(SpanProcessor):
+    """Hands spans on to whatever its targets are at the time."""
+
+    def __init__(self) -> None:
+        self.targets: tuple[SpanProcessor, ...] = ()
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        for target in self.targets:
+            target.on_start(span, parent_context)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        for target in self.targets:
+            target.on_end(span)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        flushed = [target.force_flush(timeout_millis) for target in self.targets]
+        return all(flushed)
+
+
+class LogRelay(LogRecordProcessor):
+    """Hands log records on to whatever its targets are at the time."""
+
+    def __init__(self) -> None:
+        self.targets: tuple[LogRecordProcessor, ...] = ()
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        for target in self.targets:
+            target.on_emit(log_record)
+
+    def shutdown(self) -> None:
+        """The opening ends its targets, not someone else's provider."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        flushed = [target.force_flush(timeout_millis) for target in self.targets]
+        return all(flushed)
 
 
 # -- a test that captures

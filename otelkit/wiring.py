@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -20,10 +20,11 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk import _logs as sdk_logs
 from opentelemetry.sdk import metrics as sdk_metrics
 from opentelemetry.sdk import trace as sdk_trace
+from opentelemetry.sdk.metrics.export import MetricReader
 
 from otelkit import extras, resource, semconv
 from otelkit.config.load import load
-from otelkit.config.settings import SIGNALS, TABLE, Settings
+from otelkit.config.settings import SIGNALS, TABLE, Settings, Signal
 from otelkit.delivery.destination import destination
 from otelkit.delivery.pipeline import Pipeline, PipelineOptions
 from otelkit.delivery.queue import QueueLimits
@@ -38,13 +39,17 @@ from otelkit.engine.propagation import missing as missing_propagators
 from otelkit.engine.propagation import propagator
 from otelkit.engine.tracing import TracerProvider
 from otelkit.errors import AlreadyConfigured, ConfigurationError
-from otelkit.instrumentation import instruments, runtime
+from otelkit.instrumentation import imports, instruments, runtime
 from otelkit.instrumentation.registry import Registry
 from otelkit.runtime import before, fork, guard, lifecycle, selflog
 from otelkit.runtime.state import state_directory
 from otelkit.signals import exceptions
 
 logger = logging.getLogger("otelkit")
+
+
+def _into_nothing(data: object) -> None:
+    """Before the first opening."""
 
 
 class Providers:
@@ -60,44 +65,53 @@ class Providers:
         self.logger = LoggerProvider()
         self.foreign: list[str] = []
         self._published = False
-        self._intakes: list[SpanIntake | LogIntake] = []
-        self._reader: CollectionIntake | None = None
+        self._spans = extras.SpanRelay()
+        self._records = extras.LogRelay()
+        self._metrics: sdk_metrics.MeterProvider | None = None
+        self._reader = CollectionIntake(_into_nothing)
+        self._readers: tuple[MetricReader, ...] = ()
 
-    def publish(self, pipeline: Pipeline) -> None:
-        """Sets the globals, once a process, or attaches to the providers that are there."""
-        if self._published:
-            for intake in self._intakes:
-                intake.redirect(pipeline)
-            if self._reader is not None:
-                self._reader.redirect(pipeline.metrics)
-                pipeline.collect = self._reader.collect_now
-            return
-        self._published = True
+    def publish(self, pipeline: Pipeline, receivers: Receivers, exported: Collection[Signal]) -> None:
+        """Sets the globals, once a process, or attaches to the providers that are there.
+
+        A provider of someone else's outlives the openings: what is attached to it hands on to the present one's
+        receivers, and to the pipeline for the signals in `exported`.
+        """
+        if not self._published:
+            self._published = True
+            self._attach()
+        self._spans.targets = (*receivers.span_processors, *((SpanIntake(pipeline),) * ("traces" in exported)))
+        self._records.targets = (*receivers.log_processors, *((LogIntake(pipeline),) * ("logs" in exported)))
+        if self._metrics is not None:
+            self._reader.redirect(pipeline.metrics)
+            pipeline.collect = self._reader.collect_now if "metrics" in exported else None
+            for reader in self._readers:
+                self._metrics.remove_metric_reader(reader)
+            self._readers = receivers.metric_readers
+            for reader in self._readers:
+                self._metrics.add_metric_reader(reader)
+
+    def _attach(self) -> None:
         tracer, meter, log = (
             trace.get_tracer_provider(),
             metrics.get_meter_provider(),
             _logs.get_logger_provider(),
         )
         if isinstance(tracer, sdk_trace.TracerProvider):
-            spans = SpanIntake(pipeline)
             tracer.add_span_processor(SpanCorrelation())
-            tracer.add_span_processor(spans)
-            self._intakes.append(spans)
+            tracer.add_span_processor(self._spans)
             self.foreign.append("traces")
         else:
             trace.set_tracer_provider(self.tracer)
         if isinstance(meter, sdk_metrics.MeterProvider):
-            self._reader = CollectionIntake(pipeline.metrics)
+            self._metrics = meter
             meter.add_metric_reader(self._reader)
-            pipeline.collect = self._reader.collect_now
             self.foreign.append("metrics")
         else:
             metrics.set_meter_provider(self.meter)
         if isinstance(log, sdk_logs.LoggerProvider):
-            logs = LogIntake(pipeline)
             log.add_log_record_processor(LogCorrelation())
-            log.add_log_record_processor(logs)
-            self._intakes.append(logs)
+            log.add_log_record_processor(self._records)
             self.foreign.append("logs")
         else:
             _logs.set_logger_provider(self.logger)
@@ -229,12 +243,14 @@ class Telemetry:
         )
 
     def _open_providers(self) -> None:
-        opening = open_providers(self.settings, self.resource, self._pipeline, self._extras.receivers)
+        receivers = self._extras.receivers
+        opening = open_providers(self.settings, self.resource, self._pipeline, receivers)
         providers = self._providers
         providers.tracer.open(opening.tracer_provider)
         providers.meter.open(opening.meter_provider)
         providers.logger.open(opening.logger_provider)
-        providers.publish(self._pipeline)
+        exported = [signal for signal in SIGNALS if "otlp" in self.settings.exporters(signal)]
+        providers.publish(self._pipeline, receivers, exported)
 
     def after_fork(self) -> None:
         """In a forked child: its own identity, queue, ledger and providers; the parent's records stay the parent's."""
@@ -383,6 +399,7 @@ def _bootstrap(
         _process.explicit = explicit
         _process.open = True
         lifecycle.install(shutdown, flush)
+        imports.when_imported("multiprocessing.util", lifecycle.watch_multiprocessing)
         return telemetry
 
 

@@ -185,14 +185,12 @@ def _start_stack(folder: Path, running: ExitStack) -> NativeStack | None:
 
 
 def _environment(folder: Path, stack: NativeStack | None) -> dict[str, str]:
-    """The shop's environment: nothing but the demo decides where its telemetry goes."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-    if console.is_terminal:
-        kept["COLUMNS"] = str(console.width - _NAME_WIDTH - len(_SEPARATOR))
+    """The shop's settings: where its telemetry goes, and how soon."""
     telemetry = TREES if stack is None else {**PROMPT, "OTEL_EXPORTER_OTLP_ENDPOINT": stack.otlp_http}
+    screen = {"COLUMNS": str(console.width - _NAME_WIDTH - len(_SEPARATOR))} if console.is_terminal else {}
     return {
-        **kept,
         **telemetry,
+        **screen,
         "OTEL_PYTHON_FASTAPI_EXCLUDED_URLS": "/health$",
         "OTELKIT_STATE_DIR": str(folder / "state"),
     }

@@ -173,19 +173,20 @@ def running_shop(
 ) -> Iterator[Shop]:
     """Starts uvicorn and a prefork worker, and ends them, the web process first; database and logs are in `folder`.
 
-    `environ` is the processes' environment (default: this process's). With `bootstrap` the modules run that call
-    `otelkit.bootstrap`, without it those that do not, with OTEL_SERVICE_NAME set to `shop` and `shop-worker`.
-    `prefix` comes before both commands, as in `("otelkit", "run")`. `port` is uvicorn's (default: a free one).
+    `environ` is added to this process's environment, whose OTEL_* variables are left out: who starts the shop says
+    where its telemetry goes. With `bootstrap` the modules run that call `otelkit.bootstrap`, without it those that do
+    not, with OTEL_SERVICE_NAME set to `shop` and `shop-worker`. `prefix` comes before both commands, as in
+    `("otelkit", "run")`. `port` is uvicorn's (default: a free one).
 
     Raises:
         ShopError: one of the two ended, or was not ready in time.
     """
     port = free_port() if port is None else port
     url = f"http://127.0.0.1:{port}"
-    given = os.environ if environ is None else environ
     shared = {
-        **given,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{given.get('PATH', os.defpath)}",
+        **{name: value for name, value in os.environ.items() if not name.startswith("OTEL_")},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        **(environ or {}),
         "REDIS_URL": redis_url,
         "SHOP_DATABASE": str(folder / "shop.sqlite"),
     }

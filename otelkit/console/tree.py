@@ -117,7 +117,7 @@ class _Drawing:
 
     def _heading(self) -> _Row:
         trace, glyphs = self.trace, self.look.glyphs
-        name = f"{glyphs.later} later in {trace.continues}" if trace.continues else trace.name
+        name = f"{glyphs.later} later in {trace.continues}" if trace.continues else "a part of a trace"
         return _Row("", "", [(name, "bold"), *self._identity()])
 
     def _identity(self) -> list[Part]:

@@ -167,9 +167,9 @@ class Ledger:
 
     def close(self) -> None:
         """Removes the page's file; the counters stay readable in this process."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-            self.path = None
+        path, self.path = self.path, None
+        if path is not None:
+            path.unlink(missing_ok=True)
         self._close_fd()
 
     def forget(self) -> None:
@@ -179,9 +179,9 @@ class Ledger:
         self._use(mmap.mmap(-1, _PAGE_BYTES))
 
     def _close_fd(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        fd, self._fd = self._fd, None  # first: two threads may end the process at once
+        if fd is not None:
+            os.close(fd)
 
 
 def _accounts(cells: memoryview) -> Mapping[Signal, Account]:

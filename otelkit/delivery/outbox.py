@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from otelkit.config.settings import Signal
@@ -33,7 +33,7 @@ class Lane:
 class Outbox:
     """Bounded by bytes; the lock is held for list operations only, never while something is encoded or sent.
 
-    `offer` is the worker's side, `take` and `settle` are the sender's, `wait_settled` is a flush's.
+    `offer` is the worker's side, `take`, `settle` and `retry` are the sender's, `wait_settled` is a flush's.
     """
 
     def __init__(self, signals: Iterable[Signal], max_bytes: int) -> None:
@@ -45,12 +45,15 @@ class Outbox:
         self._changed = threading.Condition(threading.Lock())
         self._closed = False
 
-    def offer(self, batch: Batch) -> list[Batch]:
-        """Takes a batch in, and returns those that had to go for it (itself when too large, or too late)."""
-        evicted = []
+    def offer(self, batch: Batch, evict: Callable[[Batch], None]) -> None:
+        """Takes a batch in, and evicts those that have to go for it (itself when too large, or too late).
+
+        `evict` counts them, before a waiting flush sees that they are gone.
+        """
         with self._changed:
             if self._closed or len(batch.body) > self._max_bytes:
-                return [batch]
+                evict(batch)
+                return
             self._sequence += 1
             batch.sequence = self._sequence
             lane = self._lanes[batch.signal]
@@ -59,9 +62,8 @@ class Outbox:
             self._bytes += len(batch.body)
             while self._bytes > self._max_bytes and (oldest := self._oldest_waiting()) is not None:
                 self._remove(oldest)
-                evicted.append(oldest)
+                evict(oldest)
             self._changed.notify_all()
-        return evicted
 
     def _oldest_waiting(self) -> Batch | None:
         waiting = (batch for lane in self._lanes.values() for batch in lane.batches if batch is not lane.in_flight)
@@ -87,21 +89,30 @@ class Outbox:
                 self._changed.wait(pause)
             return None
 
-    def settle(self, batch: Batch, *, retry_in_s: float | None = None) -> bool:
-        """Ends a batch's flight: for good, or to be tried again after a pause.
+    def settle(self, batch: Batch, count: Callable[[], None]) -> bool:
+        """Ends a batch's flight for good; `count` counts its outcome, before a waiting flush sees it settled.
 
-        Returns False where the batch is no longer the outbox's (given up at shutdown): its outcome counts no more.
+        Returns False, and counts nothing, where the batch is no longer the outbox's (given up at shutdown).
         """
         with self._changed:
             lane = self._lanes[batch.signal]
             if lane.in_flight is not batch:
                 return False
             lane.in_flight = None
-            if retry_in_s is None:
-                self._remove(batch)
-                lane.not_before = 0.0
-            else:
-                lane.not_before = time.monotonic() + retry_in_s
+            lane.not_before = 0.0
+            self._remove(batch)
+            count()
+            self._changed.notify_all()
+            return True
+
+    def retry(self, batch: Batch, in_s: float) -> bool:
+        """Ends a batch's flight, to be tried again after a pause; False as for `settle`."""
+        with self._changed:
+            lane = self._lanes[batch.signal]
+            if lane.in_flight is not batch:
+                return False
+            lane.in_flight = None
+            lane.not_before = time.monotonic() + in_s
             self._changed.notify_all()
             return True
 

@@ -107,9 +107,8 @@ class Pipeline:
 
         Keeps `timeout_s` whatever the next hop does; a pause after a failure is cut short. Safe in any thread.
         """
-        deadline = time.monotonic() + timeout_s
         lost_before = _lost(self.ledger.read())
-        settled = self._drain(deadline)
+        settled = self.spans.closed or self._drain(time.monotonic() + timeout_s)
         page = self.ledger.read()
         return FlushReport.of(page, ok=settled and _lost(page) == lost_before, in_memory=self.in_memory())
 
@@ -282,10 +281,11 @@ class Pipeline:
         if failed:
             self._drop(signal, DropReason.ENCODE_FAILED, failed)
         if failed < records:
-            for evicted in self._outbox.offer(Batch(signal, body, records - failed)):
-                reason = DropReason.SHUTDOWN if self._closing else DropReason.PENDING_FULL
-                self._drop(evicted.signal, reason, evicted.records)
+            self._outbox.offer(Batch(signal, body, records - failed), self._evict)
         self._in_hand[signal] = 0
+
+    def _evict(self, batch: Batch) -> None:
+        self._drop(batch.signal, DropReason.SHUTDOWN if self._closing else DropReason.PENDING_FULL, batch.records)
 
     def _drop(self, signal: Signal, reason: DropReason, records: int) -> None:
         account = self.ledger.signals[signal]

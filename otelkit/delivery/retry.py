@@ -21,11 +21,13 @@ class Backoff:
         self._failures = 0
 
     def after_failure(self, retry_after_s: float | None = None) -> float:
-        """The pause before the next attempt, in seconds; a server's own wish (capped) wins."""
+        """The pause before the next attempt, in seconds; a server's own wish wins, from 0.5 s to the cap: at
+        `Retry-After: 0` one signal would keep the sender and the server busy without end.
+        """
         pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**self._failures)
         self._failures = min(self._failures + 1, 16)
         if retry_after_s is not None:
-            return min(max(retry_after_s, 0.0), LONGEST_RETRY_AFTER_S)
+            return min(max(retry_after_s, FIRST_PAUSE_S / 2), LONGEST_RETRY_AFTER_S)
         return pause * random.uniform(0.5, 1.0)
 
     def after_success(self) -> None:

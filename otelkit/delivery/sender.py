@@ -12,7 +12,16 @@ from otelkit.delivery.destination import Destination
 from otelkit.delivery.ledger import DropReason, Ledger
 from otelkit.delivery.outbox import Batch, Outbox
 from otelkit.delivery.retry import Backoff
-from otelkit.delivery.transport import Delivered, Outcome, Refused, Retry, Transport, open_transport
+from otelkit.delivery.transport import (
+    Delivered,
+    Outcome,
+    Refused,
+    Retry,
+    Transport,
+    import_transport,
+    open_transport,
+)
+from otelkit.runtime import fork
 from otelkit.runtime.selflog import Throttle
 
 logger = logging.getLogger("otelkit.delivery")
@@ -40,7 +49,11 @@ class Sender:
 
     def run(self) -> None:
         """Sends until the outbox is closed."""
-        with _suppressed_instrumentation():
+        with fork.importing:
+            suppressed = _suppressed_instrumentation()
+            for destination in self._destinations.values():
+                import_transport(destination)
+        with suppressed:
             while (batch := self._outbox.take()) is not None:
                 self._handle(batch, self._send(batch))
             for transport in self._transports.values():
@@ -59,24 +72,28 @@ class Sender:
         trouble = self._troubles[batch.signal]
         if isinstance(outcome, Retry):
             pause_s = self._backoffs[batch.signal].after_failure(outcome.after_s)
-            if self._outbox.settle(batch, retry_in_s=pause_s):
+            if self._outbox.retry(batch, pause_s):
                 trouble.failed(batch.signal, outcome, quiet=self._quiet)
             return
-        if not self._outbox.settle(batch):
+        rejected = min(max(outcome.rejected, 0), batch.records) if isinstance(outcome, Delivered) else 0
+        if not self._outbox.settle(batch, lambda: self._count(batch, outcome, rejected)):
             return
-        account = self._ledger.signals[batch.signal]
         self._backoffs[batch.signal].after_success()
         if isinstance(outcome, Delivered):
-            rejected = min(max(outcome.rejected, 0), batch.records)
-            account.cells[account.delivered] += batch.records - rejected
             trouble.delivered(batch.signal, batch.records - rejected)
             if rejected:
-                account.cells[account.dropped(DropReason.REJECTED)] += rejected
                 self._say(batch, f"rejected {rejected} of {batch.records} {batch.signal}: {outcome.message}")
-        elif isinstance(outcome, Refused):
+        else:
+            self._say(batch, f"refused {batch.records} {batch.signal} with {outcome.cause}; they are dropped")
+
+    def _count(self, batch: Batch, outcome: Delivered | Refused, rejected: int) -> None:
+        account = self._ledger.signals[batch.signal]
+        if isinstance(outcome, Refused):
             reason = DropReason.TOO_LARGE if outcome.too_large else DropReason.REFUSED
             account.cells[account.dropped(reason)] += batch.records
-            self._say(batch, f"refused {batch.records} {batch.signal} with {outcome.cause}; they are dropped")
+            return
+        account.cells[account.delivered] += batch.records - rejected
+        account.cells[account.dropped(DropReason.REJECTED)] += rejected
 
     def _say(self, batch: Batch, what: str) -> None:
         held_back = self._throttle.admit(f"{batch.signal} {what.split()[0]}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -55,8 +57,23 @@ class Transport(Protocol):
         ...
 
 
+def import_transport(destination: Destination) -> None:
+    """Imports everything that a destination's transport will use: in the sender thread, not at bootstrap, and not
+    later.
+
+    `encodings.idna` is imported by the resolver at the first name that it looks up, `email` by metadata and dates.
+    """
+    names = ["urllib3", "urllib3.util", "urllib.request", "email.utils", "email.message", "encodings.idna"]
+    if destination.protocol == "grpc":
+        names = ["grpc", "otelkit.delivery.grpc"]
+    for name in names:
+        # What is missing says so when the transport is opened.
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
 def open_transport(destination: Destination) -> Transport:
-    """The transport for a destination; libraries are imported here, in the sender thread, not at bootstrap."""
+    """The transport for a destination; `import_transport` was called before."""
     if destination.protocol == "grpc":
         from otelkit.delivery.grpc import GrpcTransport
 
@@ -143,7 +160,7 @@ def partial_success(answer: bytes) -> Delivered:
             if number == 1 and isinstance(part, bytes):
                 for inner, value in read_fields(part):
                     if inner == 1 and isinstance(value, int):
-                        rejected = value
+                        rejected = value if value < 1 << 63 else 0  # an int64: above it is negative, and nonsense
                     elif inner == 2 and isinstance(value, bytes):
                         message = value.decode("utf-8", "replace")
     except ValueError:

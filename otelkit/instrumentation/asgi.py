@@ -22,7 +22,7 @@ from otelkit import semconv
 from otelkit.config.settings import Settings
 from otelkit.engine.current import detach
 from otelkit.instrumentation import http, instruments, runtime
-from otelkit.runtime import guard
+from otelkit.runtime import guard, lifecycle
 from otelkit.signals import correlation, exceptions
 from otelkit.signals.suppression import silence
 
@@ -66,6 +66,10 @@ class AsgiLayer:
     async def __call__(self, app: Application, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application for one request; what is no request, or is recorded already, passes through."""
         kind = scope["type"]
+        if kind == "lifespan" and MARK not in scope:
+            scope[MARK] = True
+            await app(scope, receive, _at_the_end(send))
+            return
         if kind not in ("http", "websocket") or MARK in scope:
             await app(scope, receive, send)
             return
@@ -105,6 +109,17 @@ class AsgiLayer:
             found = {name: value for name, value in zip(names, key, strict=True) if value is not None}
             self._labels[key] = found
         return found
+
+
+def _at_the_end(send: Send) -> Send:
+    """Sends telemetry before the server learns that the application has shut down."""
+
+    async def wrapper(message: Message) -> None:
+        if message["type"].startswith("lifespan.shutdown"):
+            lifecycle.before_the_signal_returns()
+        await send(message)
+
+    return wrapper
 
 
 class Request:

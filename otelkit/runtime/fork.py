@@ -7,12 +7,24 @@ take an inherited lock, never flush or delete what the parent owns; throw it awa
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from types import MethodType
 
+from otelkit.runtime import guard
+
+importing = threading.RLock()
+"""Held by otelkit's threads while they import; a fork waits for it.
+
+A module's import lock that is held at a fork stays locked in the child for ever, and whoever imports that module
+there hangs (CPython makes only the global import lock anew). The threads import what they need once, at their start.
+"""
+_LONGEST_WAIT_S = 5.0
+
 _children: list[weakref.WeakMethod[Callable[[], None]]] = []
 _installed = False
+_waited = False
 
 
 def on_child(method: Callable[[], None]) -> None:
@@ -21,13 +33,23 @@ def on_child(method: Callable[[], None]) -> None:
     assert isinstance(method, MethodType)
     _children.append(weakref.WeakMethod(method))
     if not _installed and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_run)
+        os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_run)
         _installed = True
 
 
-def _run() -> None:
-    from otelkit.runtime import guard
+def _before() -> None:
+    global _waited
+    _waited = importing.acquire(timeout=_LONGEST_WAIT_S)
 
+
+def _after_in_parent() -> None:
+    if _waited:
+        importing.release()
+
+
+def _run() -> None:
+    global importing
+    importing = threading.RLock()
     guard.throttle.reset_after_fork()
     for reference in list(_children):
         method = reference()

@@ -3,12 +3,15 @@
 | process | how it ends | what we hook |
 |---|---|---|
 | script, CLI | interpreter exit | atexit |
-| script without a handler of its own, SIGTERM | killed by the signal, no atexit | SIGTERM, if nobody handles it |
-| uvicorn | restores the handlers and raises SIGTERM again | SIGTERM, as above |
-| gunicorn worker | SIGTERM handler of its own, sys.exit | atexit |
+| script, SIGTERM that nobody handles | killed by the signal, no atexit | SIGTERM |
+| uvicorn | restores the handlers and raises SIGTERM again | SIGTERM |
+| uvicorn --workers, gunicorn --preload | as uvicorn, our handler too late or reset | the end of the ASGI lifespan (1) |
+| gunicorn with uvicorn's worker | as uvicorn | SIGTERM |
 | Celery main | warm shutdown, interpreter exit | worker_shutdown signal, atexit |
 | Celery pool child | os._exit, no atexit | worker_process_shutdown signal |
 | multiprocessing child | os._exit, no atexit | multiprocessing's finalizers |
+
+(1) What the server logs after that is lost with the process, and stands in its ledger's page as undelivered.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -39,7 +41,6 @@ def install(shutdown: Callable[[float | None], object], flush: Callable[[], obje
     _installed_in = os.getpid()
     atexit.register(end_of_process)
     _install_sigterm()
-    _watch_multiprocessing()
 
 
 def end_of_process(budget_s: float | None = None) -> None:
@@ -76,11 +77,27 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
     os.kill(os.getpid(), number)
 
 
-def _watch_multiprocessing() -> None:
-    """Children of multiprocessing end with os._exit after their finalizers; the registration happens in the child."""
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        util.register_after_fork(_Finalizing, _Finalizing.register)
+def before_the_signal_returns() -> None:
+    """Sends what is there at the end of an ASGI server that handles SIGTERM and will raise it again, with no handler
+    left.
+
+    So uvicorn's workers do, whose handlers are there before the application is imported. In any other thread than the
+    main one (a test client) no signal is on its way.
+    """
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.getsignal(signal.SIGTERM)
+        if handler not in (_on_sigterm, signal.SIG_DFL, signal.SIG_IGN):
+            flush()
+
+
+def watch_multiprocessing() -> None:
+    """Called when multiprocessing.util has been imported: its children end with os._exit after their finalizers.
+
+    The finalizer is registered in each child, since a child begins by forgetting its parent's.
+    """
+    from multiprocessing.util import register_after_fork
+
+    register_after_fork(_Finalizing, _Finalizing.register)
 
 
 class _Finalizing:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from otelkit.testing.capturing import Captured, capture
     from otelkit.testing.logs import CapturedLog, Logs
-    from otelkit.testing.metrics import Distribution, Metrics
+    from otelkit.testing.measured import Distribution
+    from otelkit.testing.metrics import Metrics
     from otelkit.testing.spans import CapturedSpan, Spans
 
 __all__ = ["Captured", "CapturedLog", "CapturedSpan", "Distribution", "Logs", "Metrics", "Spans", "capture"]
@@ -21,7 +22,7 @@ _MODULES = {
     "Captured": "capturing",
     "CapturedLog": "logs",
     "CapturedSpan": "spans",
-    "Distribution": "metrics",
+    "Distribution": "measured",
     "Logs": "logs",
     "Metrics": "metrics",
     "Spans": "spans",

@@ -114,6 +114,7 @@ class Logs(Sequence[CapturedLog]):
 
     def one(self) -> CapturedLog:
         """The only one. Raises AssertionError, with all telemetry as a tree, where there is none or more."""
+        __tracebackhide__ = True
         if len(self._records) != 1:
             raise AssertionError(f"{len(self)} log records match, expected 1\n\n{self.explain()}")
         return self._records[0]

@@ -46,6 +46,7 @@ class Metrics:
         `telemetry.metrics.value("orders.placed", plan="pro")`; dotted labels go into the mapping. Raises
         AssertionError for a histogram, and where several label sets of a gauge carry these labels.
         """
+        __tracebackhide__ = True
         found = self._found(name, attributes, labels)
         if any(series.kind == "histogram" for series in found):
             raise AssertionError(f"{name} is a histogram: telemetry.metrics.histogram({name!r}) has its count and sum")
@@ -60,6 +61,7 @@ class Metrics:
 
         Raises AssertionError for a counter or gauge.
         """
+        __tracebackhide__ = True
         found = self._found(name, attributes, labels)
         total = Distribution()
         for series in found:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast, overload
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otelkit.testing.attributes import Attributes, carries, wanted
+from otelkit.testing.drawing import drawn
 
 if TYPE_CHECKING:
     from otelkit.testing.capturing import Captured
@@ -74,7 +75,9 @@ class CapturedSpan:
     @property
     def children(self) -> Spans:
         """The spans right under it, in the order of their start."""
-        return self._captured.spans.where(lambda span: span.parent_id == self.span_id and span.trace_id == self.trace_id)
+        return self._captured.spans.where(
+            lambda span: span.parent_id == self.span_id and span.trace_id == self.trace_id
+        )
 
     @property
     def descendants(self) -> Spans:
@@ -133,7 +136,8 @@ class Spans(Sequence[CapturedSpan]):
     @property
     def roots(self) -> Spans:
         """Those without a parent in this process."""
-        return self.where(lambda span: span.parent is None)
+        ids = {(span.trace_id, span.span_id) for span in self._captured.spans}
+        return self.where(lambda span: (span.trace_id, span.parent_id) not in ids)
 
     @property
     def queries(self) -> Spans:
@@ -147,6 +151,7 @@ class Spans(Sequence[CapturedSpan]):
 
     def one(self) -> CapturedSpan:
         """The only one. Raises AssertionError, with all telemetry as a tree, where there is none or more."""
+        __tracebackhide__ = True
         if len(self._spans) != 1:
             raise AssertionError(f"{len(self)} spans match, expected 1\n\n{self._captured.tree()}")
         return self._spans[0]

@@ -69,9 +69,7 @@ def test_a_measurement_within_a_span_carries_it_as_exemplar(exported: Started) -
         otelkit.distribution("cart.value", 3.0)
     (point,) = newest(exported, "cart.value").points
     span = exported.spans()["checkout"]
-    assert [(found.trace_id.hex(), found.span_id.hex()) for found in point.exemplars] == [
-        (span.trace_id, span.span_id)
-    ]
+    assert [(found.trace_id.hex(), found.span_id.hex()) for found in point.exemplars] == [(span.trace_id, span.span_id)]
 
 
 def test_observe_reads_at_each_collection_until_closed(exported: Started) -> None:

@@ -67,7 +67,9 @@ ATTRIBUTES = st.dictionaries(TEXT, VALUES, max_size=6)
 TIMES = st.one_of(st.just(0), UINT64)
 TRACE_IDS = st.integers(1, (1 << 128) - 1)
 SPAN_IDS = st.integers(1, (1 << 64) - 1)
-STATES = st.dictionaries(st.from_regex(r"[a-z][a-z0-9]{0,5}", fullmatch=True), st.from_regex(r"[a-z0-9]{1,5}", fullmatch=True), max_size=3)
+STATES = st.dictionaries(
+    st.from_regex(r"[a-z][a-z0-9]{0,5}", fullmatch=True), st.from_regex(r"[a-z0-9]{1,5}", fullmatch=True), max_size=3
+)
 CONTEXTS = st.builds(
     SpanContext,
     trace_id=TRACE_IDS,
@@ -472,12 +474,15 @@ def test_metrics_arrive_field_by_field(
         kind = metric.WhichOneof("data")
         data = getattr(metric, kind)
         expected: Any = made.data
-        assert kind == {
-            Sum: "sum",
-            Gauge: "gauge",
-            Histogram: "histogram",
-            ExponentialHistogram: "exponential_histogram",
-        }[type(expected)]
+        assert (
+            kind
+            == {
+                Sum: "sum",
+                Gauge: "gauge",
+                Histogram: "histogram",
+                ExponentialHistogram: "exponential_histogram",
+            }[type(expected)]
+        )
         if not isinstance(expected, Gauge):
             assert data.aggregation_temporality == expected.aggregation_temporality.value
         if isinstance(expected, Sum):
@@ -616,7 +621,13 @@ def test_a_value_that_contains_itself_costs_its_record_alone() -> None:
 def test_values_that_are_equal_but_of_other_types_are_told_apart() -> None:
     """1, True and 1.0 are one dictionary key in Python; on the wire they are three types."""
     one = encoder()
-    for value, kind in ((1, "int_value"), (True, "bool_value"), (1.0, "double_value"), (0, "int_value"), (False, "bool_value")):
+    for value, kind in (
+        (1, "int_value"),
+        (True, "bool_value"),
+        (1.0, "double_value"),
+        (0, "int_value"),
+        (False, "bool_value"),
+    ):
         for _ in range(2):
             body, _failed = one.spans([a_span("s", attributes={"x": value})])
             (part,) = ExportTraceServiceRequest.FromString(body).resource_spans

@@ -21,6 +21,11 @@ def batch(signal: Signal = "traces", size: int = 10, records: int = 1) -> Batch:
     return Batch(signal, b"x" * size, records)
 
 
+def never(evicted: Batch) -> None:
+    """For tests in which nothing has to go."""
+    raise AssertionError(f"{evicted} was evicted")
+
+
 class Model(RuleBasedStateMachine):
     """Compares the outbox with a list of what is waiting, oldest first."""
 
@@ -37,7 +42,8 @@ class Model(RuleBasedStateMachine):
     def offer(self, signal: Signal, size: int, records: int) -> None:
         """The oldest that does not fly goes first, and only as many as must."""
         made = batch(signal, size, records)
-        evicted = self.outbox.offer(made)
+        evicted: list[Batch] = []
+        self.outbox.offer(made, evicted.append)
         if self.closed or size > LIMIT:
             assert evicted == [made]
             return
@@ -69,7 +75,12 @@ class Model(RuleBasedStateMachine):
     def settle(self, retry: bool) -> None:
         """For good, or back to the head of its lane with a pause."""
         assert self.flying is not None
-        assert self.outbox.settle(self.flying, retry_in_s=1000.0 if retry else None) is not self.closed
+        counted: list[int] = []
+        if retry:
+            assert self.outbox.retry(self.flying, 1000.0) is not self.closed
+        else:
+            assert self.outbox.settle(self.flying, lambda: counted.append(1)) is not self.closed
+            assert counted == ([] if self.closed else [1])
         if not self.closed:
             if retry:
                 self.paused.add(self.flying.signal)
@@ -130,7 +141,7 @@ def test_take_waits_for_an_offer() -> None:
     thread.join(0.05)
     assert thread.is_alive()
     offered = batch()
-    outbox.offer(offered)
+    outbox.offer(offered, never)
     thread.join(5)
     assert results == [offered]
 
@@ -139,13 +150,13 @@ def test_take_waits_for_the_end_of_a_pause_and_hurry_ends_it() -> None:
     """A short pause ends by itself, a long one by a flush."""
     outbox = Outbox(SIGNALS, LIMIT)
     offered = batch()
-    outbox.offer(offered)
+    outbox.offer(offered, never)
     assert outbox.take() is offered
-    outbox.settle(offered, retry_in_s=0.2)
+    outbox.retry(offered, 0.2)
     began = time.monotonic()
     assert outbox.take() is offered
     assert 0.19 <= time.monotonic() - began < 5
-    outbox.settle(offered, retry_in_s=1000)
+    outbox.retry(offered, 1000)
     thread, results = in_thread(outbox.take)
     thread.join(0.05)
     assert thread.is_alive()
@@ -158,17 +169,17 @@ def test_a_paused_lane_does_not_hold_the_others_up() -> None:
     """A collector that refuses logs goes on getting traces."""
     outbox = Outbox(SIGNALS, LIMIT)
     log, span = batch("logs"), batch("traces")
-    outbox.offer(log)
-    outbox.offer(span)
+    outbox.offer(log, never)
+    outbox.offer(span, never)
     assert outbox.take() is log
-    outbox.settle(log, retry_in_s=1000)
+    outbox.retry(log, 1000)
     assert outbox.take() is span
 
 
 def test_close_lets_a_waiting_sender_go_and_a_waiting_flush_see_it() -> None:
     """Both return at once."""
     outbox = Outbox(SIGNALS, LIMIT)
-    outbox.offer(batch())
+    outbox.offer(batch(), never)
     flying = outbox.take()
     assert flying is not None
     sender, taken = in_thread(outbox.take)
@@ -178,13 +189,37 @@ def test_close_lets_a_waiting_sender_go_and_a_waiting_flush_see_it() -> None:
     flush.join(5)
     assert taken == [None] or not sender.is_alive()
     assert len(settled) == 1
-    assert outbox.settle(flying) is False
+    assert outbox.settle(flying, lambda: None) is False
+
+
+def test_an_outcome_is_counted_before_a_waiting_flush_goes_on() -> None:
+    """Else a flush would report a ledger that does not add up, or success after a refusal."""
+    outbox = Outbox(SIGNALS, LIMIT)
+    small = batch(size=60)
+    outbox.offer(small, never)
+    assert outbox.take() is small
+    flush, settled = in_thread(lambda: outbox.wait_settled(1, time.monotonic() + 60))
+
+    def count() -> None:
+        flush.join(0.1)
+        counted.append(flush.is_alive())
+
+    counted: list[bool] = []
+    assert outbox.settle(small, count)
+    flush.join(5)
+    assert (counted, settled) == ([True], [True])
+
+    outbox.offer(batch(size=60), never)
+    flush, settled = in_thread(lambda: outbox.wait_settled(2, time.monotonic() + 60))
+    outbox.offer(batch(size=60), lambda evicted: count())
+    flush.join(5)
+    assert (counted, settled) == ([True, True], [True])
 
 
 def test_wait_settled_keeps_its_deadline() -> None:
     """Also one that has passed already."""
     outbox = Outbox(SIGNALS, LIMIT)
-    outbox.offer(batch())
+    outbox.offer(batch(), never)
     began = time.monotonic()
     assert not outbox.wait_settled(1, began + 0.1)
     assert 0.09 < time.monotonic() - began < 5
@@ -196,6 +231,8 @@ def test_a_batch_that_is_larger_than_everything_goes_alone() -> None:
     """It does not take the others with it where that would not help."""
     outbox = Outbox(SIGNALS, LIMIT)
     small, huge = batch(size=10), batch(size=LIMIT + 1)
-    outbox.offer(small)
-    assert outbox.offer(huge) == [huge]
+    evicted: list[Batch] = []
+    outbox.offer(small, evicted.append)
+    outbox.offer(huge, evicted.append)
+    assert evicted == [huge]
     assert outbox.records("traces") == 1

@@ -32,10 +32,11 @@ def test_two_processes_do_not_pause_alike() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "pause"), [(0.0, 0.0), (7.0, 7.0), (1e9, LONGEST_RETRY_AFTER_S), (-3.0, 0.0), (float("inf"), 300.0)]
+    ("wish", "pause"),
+    [(7.0, 7.0), (0.6, 0.6), (1e9, LONGEST_RETRY_AFTER_S), (float("inf"), 300.0), (0.0, 0.5), (-3.0, 0.5)],
 )
 def test_the_servers_wish_wins_within_reason(wish: float, pause: float) -> None:
-    """Exactly, but never for longer than the cap."""
+    """Exactly, but never longer than the cap, and never without a pause at all."""
     assert Backoff().after_failure(wish) == pause
 
 
@@ -57,7 +58,10 @@ def test_a_wish_counts_as_a_failure_for_the_next_pause() -> None:
         (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90.0),
         (format_datetime(NOW - timedelta(days=1), usegmt=True), 0.0),
         ("Sat, 21 Nov 2026 13:01:30 +0100", 90.0),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", (datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc) - NOW).total_seconds()),
+        (
+            "Fri, 31 Dec 9999 23:59:59 GMT",
+            (datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc) - NOW).total_seconds(),
+        ),
     ],
 )
 def test_retry_after_is_read_as_seconds_or_as_a_date(header: str, seconds: float) -> None:

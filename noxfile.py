@@ -1,0 +1,87 @@
+"""What CI runs after `make test`: the built wheel in clean environments, on every Python and SDK that is supported.
+
+`nox -s wheel`: everything, on this Python. `nox -s pythons`: unit and integration tests on the other Pythons that are
+installed. `nox -s sdk`: the same with the lowest and the highest OpenTelemetry SDK.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
+THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
+# What the tests read beside the installed package; its source stays behind, so that the wheel is what is tested.
+NEEDED = ("tests", "examples", "docs", "tools", "collector", "pyproject.toml", "README.md", "Makefile")
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["wheel", "pythons", "sdk"]
+nox.options.error_on_missing_interpreters = False
+
+
+def _installed_pythons() -> list[str]:
+    def runs(version: str) -> bool:
+        program = shutil.which(f"python{version}")
+        return program is not None and subprocess.run([program, "--version"], capture_output=True).returncode == 0
+
+    return [version for version in SUPPORTED if version != THIS and runs(version)]
+
+
+def _wheel(session: nox.Session) -> Path:
+    folder = Path(session.create_tmp()).absolute() / "dist"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.install("build")
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT), silent=True)
+    return next(folder.glob("otelkit-*.whl"))
+
+
+def _test(session: nox.Session, *tests: str, pins: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> None:
+    wheel = _wheel(session)
+    group = [row for row in nox.project.dependency_groups(_pyproject(), "dev") if not row.startswith(without or "\0")]
+    session.install(f"{wheel}[all,demo]", *group, *pins)
+    place = wheel.parent.parent / "place"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    for name in NEEDED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy(source, place)
+    session.chdir(place)
+    session.run("python", "-c", "import otelkit; assert 'site-packages' in otelkit.__file__, otelkit.__file__")
+    session.run("pytest", "-n", "auto", "--dist", "loadgroup", "-q", *tests, *session.posargs)
+
+
+def _pyproject() -> dict[str, object]:
+    return nox.project.load_toml(ROOT / "pyproject.toml")
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """The wheel, everything, in a clean environment of this Python."""
+    _test(session, "tests")
+
+
+@nox.session(python=_installed_pythons() or False)
+def pythons(session: nox.Session) -> None:
+    """The wheel on each other Python."""
+    _test(session, "tests/unit", "tests/integration")
+
+
+@nox.session
+@nox.parametrize("version", ["lowest", "highest"])
+def sdk(session: nox.Session, version: str) -> None:
+    """The wheel with the ends of the range of OpenTelemetry SDKs."""
+    if version == "lowest":
+        pins = ("opentelemetry-sdk==1.45.0", "opentelemetry-api==1.45.0")
+        _test(session, "tests/unit", "tests/integration", pins=pins)
+        return
+    # opentelemetry-distro pins an SDK before the newest.
+    pins = ("opentelemetry-sdk==1.45.2", "opentelemetry-api==1.45.2")
+    _test(session, "tests/unit", "tests/integration", pins=pins, without=("opentelemetry-distro",))

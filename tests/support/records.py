@@ -1,0 +1,71 @@
+"""Records as the providers hand them to the pipeline, and pipelines that need no provider."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, TraceFlags
+
+from otelkit.config.settings import SIGNALS, Signal
+from otelkit.delivery.destination import Destination
+from otelkit.delivery.pipeline import Pipeline, PipelineOptions
+from otelkit.delivery.queue import QueueLimits
+
+_RESOURCE = Resource.get_empty()
+_SCOPE = InstrumentationScope("test")
+
+
+def a_span(number: int, **attributes: Any) -> Any:
+    """An ended span whose attribute `n` says which one it is."""
+    return ReadableSpan(
+        "work",
+        context=SpanContext(number + 1, number + 1, False, TraceFlags(1)),
+        attributes={"n": number, **attributes},
+        start_time=1,
+        end_time=2,
+        instrumentation_scope=_SCOPE,
+        resource=_RESOURCE,
+    )
+
+
+def a_destination(url: str, signal: Signal = "traces", **changes: Any) -> Destination:
+    """A next hop over HTTP."""
+    fields: dict[str, Any] = {
+        "signal": signal,
+        "protocol": "http/protobuf",
+        "url": f"{url}/v1/{signal}",
+        "headers": {},
+        "gzip": False,
+        "timeout_s": 5.0,
+    }
+    return Destination(**{**fields, **changes})
+
+
+def a_pipeline(url: str, state_dir: Path, **changes: Any) -> Pipeline:
+    """An armed pipeline to a next hop for all signals; delays are so long that only full batches and flushes send."""
+    hop = {name: changes.pop(name) for name in ("gzip", "timeout_s", "headers") if name in changes}
+    fields: dict[str, Any] = {
+        "service": "test",
+        "destinations": {signal: a_destination(url, signal, **hop) for signal in SIGNALS},
+        "resources": {signal: {"service.name": "test", "service.instance.id": "i"} for signal in SIGNALS},
+        "spans": QueueLimits(2048, 512, 60.0),
+        "logs": QueueLimits(2048, 512, 60.0),
+        "metric_interval_s": 600.0,
+        "metric_timeout_s": 5.0,
+        "max_pending_bytes": 64 * 1024 * 1024,
+        "state_dir": state_dir,
+    }
+    pipeline = Pipeline(PipelineOptions(**{**fields, **changes}))
+    pipeline.arm()
+    return pipeline
+
+
+def balance(pipeline: Pipeline) -> tuple[int, int]:
+    """What was accepted, and the sum of all that became of it: equal at every quiescent point."""
+    accounts = pipeline.ledger.read().accounts.values()
+    outcomes = sum(account.delivered + account.spooled + sum(account.dropped.values()) for account in accounts)
+    return sum(account.accepted for account in accounts), outcomes + pipeline.in_memory()
