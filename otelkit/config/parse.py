@@ -10,6 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 T = TypeVar("T")
 
+_LONGEST_MS = (1 << 31) - 1
+
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 
 
@@ -61,8 +63,16 @@ def number(*, minimum: float = 0.0, maximum: float = math.inf) -> Callable[[str]
 
 
 def milliseconds(value: str) -> float:
-    """A duration in milliseconds, returned in seconds (the specification's unit for every duration)."""
-    return number()(value) / 1000.0
+    """A duration in milliseconds, returned in seconds (the specification's unit for every duration).
+
+    More than 24 days are 24 days: sockets and locks take no longer ones, and Long.MAX_VALUE is a way to say `never`.
+    """
+    return min(number()(value), _LONGEST_MS) / 1000.0
+
+
+def timeout(value: str) -> float:
+    """A duration as `milliseconds`; 0 means no limit, as the specification says of time-outs."""
+    return milliseconds(value) or _LONGEST_MS / 1000.0
 
 
 def choice(*words: str) -> Callable[[str], str]:
@@ -119,6 +129,8 @@ def headers(value: str) -> Mapping[str, str]:
             raise ValueError("a header's name may hold letters, digits and !#$%&'*+.^_`|~- only")
         if any(ord(char) < 32 or ord(char) == 127 for char in content):
             raise ValueError("a header's value must not hold control characters")
+        if any(ord(char) > 255 for char in content):
+            raise ValueError("a header's value may hold Latin-1 characters only, HTTP carries no others")
         found[name.lower()] = content
     return found
 

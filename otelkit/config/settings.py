@@ -19,6 +19,7 @@ from otelkit.config.parse import (
     pairs,
     regular_expressions,
     text,
+    timeout,
     url,
 )
 from otelkit.config.setting import NotHonoured, Resolved, Setting, Source
@@ -126,9 +127,9 @@ class Settings:
     otlp_compression = Setting("OTEL_EXPORTER_OTLP_COMPRESSION", choice("none", "gzip"), "none", "`gzip` or `none`.")
     otlp_timeout_s = Setting(
         "OTEL_EXPORTER_OTLP_TIMEOUT",
-        milliseconds,
+        timeout,
         10.0,
-        "Longest time of one export request, in milliseconds.",
+        "Longest time of one export request, in milliseconds; 0: no limit.",
     )
     otlp_certificate = Setting(
         "OTEL_EXPORTER_OTLP_CERTIFICATE",
@@ -251,7 +252,7 @@ class Settings:
     )
     metric_export_timeout_s = Setting(
         "OTEL_METRIC_EXPORT_TIMEOUT",
-        milliseconds,
+        timeout,
         30.0,
         "Longest time of one collection (asynchronous callbacks included), in milliseconds.",
     )
@@ -289,7 +290,7 @@ class Settings:
     )
     shutdown_timeout_s = Setting(
         "OTELKIT_SHUTDOWN_TIMEOUT_S",
-        number(),
+        number(maximum=86_400.0),
         2.0,
         "Longest time that the end of the process waits for the next hop, in seconds, over all signals.",
     )

@@ -60,7 +60,7 @@ def telling(span: ReadableSpan, above: Mapping[str, object]) -> list[Part]:
     elif "url.full" in attributes:
         found.append((str(attributes["url.full"]), "dim"))
     found += _messaging(attributes)
-    found += _own(attributes, above)
+    found += own(attributes, above)
     found += _database(attributes, span.name)
     return found
 
@@ -98,15 +98,16 @@ def _database(attributes: Mapping[str, object], name: str) -> list[Part]:
     return found
 
 
-def _own(attributes: Mapping[str, object], above: Mapping[str, object]) -> list[Part]:
-    own = [
+def own(attributes: Mapping[str, object], above: Mapping[str, object]) -> list[Part]:
+    """The application's attributes that `above` does not have alike, the first few."""
+    found = [
         f"{key}={_value(value)}"
         for key, value in attributes.items()
         if not key.startswith(_CONVENTIONS) and above.get(key) != value
     ]
-    shown = own[:_MOST_ATTRIBUTES]
-    if len(own) > len(shown):
-        shown.append(f"+{len(own) - len(shown)} more")
+    shown = found[:_MOST_ATTRIBUTES]
+    if len(found) > len(shown):
+        shown.append(f"+{len(found) - len(shown)} more")
     return [(" ".join(shown), "cyan")] if shown else []
 
 

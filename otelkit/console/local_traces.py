@@ -45,6 +45,7 @@ class LogEntry:
     message: str
     logger: str
     attributes: Mapping[str, object]
+    event: bool = False
 
 
 class Node:
@@ -113,6 +114,7 @@ def log_entry(record: ReadWriteLogRecord) -> LogEntry:
         str(data.body) if data.body is not None else data.event_name or "",
         scope.name if scope is not None else "",
         data.attributes or {},
+        bool(data.event_name),
     )
 
 

@@ -57,7 +57,11 @@ class Terminal:
 
     @property
     def _stream(self) -> TextIO:
-        return self._given if self._given is not None else sys.stderr
+        stream = self._given if self._given is not None else sys.stderr
+        # A Celery worker puts an object there that logs what is written: the tree would become log records.
+        if not isinstance(stream, io.TextIOBase) and sys.__stderr__ is not None:
+            return sys.__stderr__
+        return stream
 
     def look(self) -> Look:
         """Its width (`COLUMNS`, else the terminal's, else 120), colours unless `NO_COLOR` is set or it is no terminal,

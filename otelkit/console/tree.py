@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from rich.text import Text
 
-from otelkit.console.details import Failure, Part, duration, failed, failure, failures, first_line, telling
+from otelkit.console.details import Failure, Part, duration, failed, failure, failures, first_line, own, telling
 from otelkit.console.local_traces import LocalTrace, LogEntry, Node
 from otelkit.console.terminal import Look, clean, fitted
 
@@ -87,12 +87,12 @@ class _Drawing:
         self.length_ns = max(1, max((_end(node) for node in nodes), default=0) - self.start_ns)
         known: dict[object, int] = {}
         for node in reversed(nodes):  # children come after their parents
-            own = {found.key for found in failures(node.span)}
-            own |= {found.key for entry in node.logs if (found := failure(entry.attributes)) is not None}
+            here = {found.key for found in failures(node.span)}
+            here |= {found.key for entry in node.logs if (found := failure(entry.attributes)) is not None}
             below: set[tuple[str, str]] = set().union(*(self.told.get(child, ()) for child in node.children))
-            self.told[node] = own | below
+            self.told[node] = here | below
             shape: object = id(node)
-            if not node.logs and not own and not node.open:
+            if not node.logs and not here and not node.open:
                 span = node.span
                 text = (span.attributes or {}).get("db.query.text")
                 shape = (span.name, span.kind, failed(span), text, tuple(self.shapes[child] for child in node.children))
@@ -133,8 +133,8 @@ class _Drawing:
         """The lines under a span's own."""
         below: set[tuple[str, str]] = set().union(*(self.told[child] for child in node.children))
         below |= {found.key for entry in node.logs if (found := failure(entry.attributes)) is not None}
-        own = {found.key: found for found in failures(node.span) if found.key not in below}
-        yield from self._below([*node.children, *node.logs], guide, depth, dict(node.span.attributes or {}), own)
+        raised = {found.key: found for found in failures(node.span) if found.key not in below}
+        yield from self._below([*node.children, *node.logs], guide, depth, dict(node.span.attributes or {}), raised)
 
     def _below(
         self,
@@ -201,7 +201,8 @@ class _Drawing:
             return
         said = (first_line(entry.message), style if entry.severity >= 13 else "")
         count: list[Part] = [(" ", ""), (f"{glyphs.times} {times}", "bold yellow")] if times > 1 else []
-        yield _Row(gutter, guide, [*cross, *level, said, *count, (entry.logger, "dim")], style="dim")
+        rest = own(entry.attributes, {}) if entry.event else [(entry.logger, "dim")]
+        yield _Row(gutter, guide, [*cross, *level, said, *count, *rest], style="dim")
         if found is not None and (found.message or found.place):
             yield _Row("", guide + "  ", [(f"{glyphs.cross} ", "bold red"), *found.parts()])
 
@@ -230,7 +231,7 @@ class _Drawing:
             return self.shapes[item]
         if failure(item.attributes) is not None:
             return id(item)
-        return item.level, item.message, item.logger
+        return item.level, item.message, item.logger, *(own(item.attributes, {}) if item.event else ())
 
     @staticmethod
     def _fold(items: Sequence[Item]) -> _Fold:

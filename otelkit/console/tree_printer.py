@@ -24,6 +24,8 @@ from otelkit.runtime import guard
 
 _MOST_QUEUED = 20_000
 _CLOSE_S = 0.5
+# Access logs say what the line of the request's own span says.
+_REPEATING_LOGGERS = ("uvicorn.access", "http.server")
 
 _Event = (
     tuple[Literal["start", "end"], ReadableSpan]
@@ -62,7 +64,8 @@ class TreePrinter(SpanProcessor, LogRecordProcessor):
 
     @guard.guard("the console tree")
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
-        if log_record.log_record.trace_id:
+        scope = log_record.instrumentation_scope
+        if log_record.log_record.trace_id and (scope is None or scope.name not in _REPEATING_LOGGERS):
             self._put(("log", log_record))
 
     def _put(self, event: _Event) -> None:

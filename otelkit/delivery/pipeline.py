@@ -32,6 +32,7 @@ from otelkit.runtime import guard
 
 logger = logging.getLogger("otelkit.delivery")
 
+_LONGEST_WAIT_S = 86_400.0  # locks take no infinity
 _FASTEST_GZIP = 1  # level 6 costs the worker three times the CPU for a tenth fewer bytes
 
 
@@ -108,7 +109,7 @@ class Pipeline:
         Keeps `timeout_s` whatever the next hop does; a pause after a failure is cut short. Safe in any thread.
         """
         lost_before = _lost(self.ledger.read())
-        settled = self.spans.closed or self._drain(time.monotonic() + timeout_s)
+        settled = self.spans.closed or self._drain(time.monotonic() + min(timeout_s, _LONGEST_WAIT_S))
         page = self.ledger.read()
         return FlushReport.of(page, ok=settled and _lost(page) == lost_before, in_memory=self.in_memory())
 
@@ -118,7 +119,7 @@ class Pipeline:
         """
         if self.spans.closed:
             return FlushReport.of(self.ledger.read(), ok=True, in_memory=self.in_memory())
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + min(timeout_s, _LONGEST_WAIT_S)
         lost_before = _lost(self.ledger.read())
         if self._threads or self._waiting():
             self._drain(deadline)

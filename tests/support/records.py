@@ -32,12 +32,12 @@ def a_span(number: int, **attributes: Any) -> Any:
     )
 
 
-def a_destination(url: str, signal: Signal = "traces", **changes: Any) -> Destination:
+def a_destination(base: str, signal: Signal = "traces", **changes: Any) -> Destination:
     """A next hop over HTTP."""
     fields: dict[str, Any] = {
         "signal": signal,
         "protocol": "http/protobuf",
-        "url": f"{url}/v1/{signal}",
+        "url": f"{base}/v1/{signal}",
         "headers": {},
         "gzip": False,
         "timeout_s": 5.0,

@@ -433,6 +433,15 @@ def test_an_end_by_two_threads_at_once_counts_nothing_twice(tmp_path: Path, refu
     assert pipeline.ledger.read().accounts["traces"].dropped == {DropReason.SHUTDOWN: 1000}
 
 
+def test_a_flush_and_an_end_without_a_limit_return_when_everything_is_delivered(tmp_path: Path, sink: Sink) -> None:
+    """`flush(float("inf"))` is a way to say `as long as it takes`."""
+    pipeline = a_pipeline(sink.url, tmp_path)
+    pipeline.spans.put(a_span(0))
+    assert pipeline.flush(float("inf")).ok
+    pipeline.spans.put(a_span(1))
+    assert pipeline.shutdown(float("inf")).ok
+
+
 def test_flushes_of_many_threads_all_return(tmp_path: Path, sink: Sink) -> None:
     """Each finds its own records delivered."""
     with ended(a_pipeline(sink.url, tmp_path)) as pipeline:

@@ -1,0 +1,562 @@
+"""OTLP over HTTP against real servers that misbehave in every way that servers do."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import resource
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceResponse,
+)
+
+from otelkit.config.load import load
+from otelkit.delivery.destination import Destination, destination
+from otelkit.delivery.transport import (
+    LONGEST_ANSWER_BYTES,
+    Delivered,
+    HttpTransport,
+    Outcome,
+    Refused,
+    Retry,
+    open_transport,
+    partial_success,
+)
+from tests.support.records import a_destination
+from tests.support.server import free_port
+from tests.support.sink import Answer, Sink
+
+
+def send(url: str, body: bytes = b"", **changes: Any) -> Outcome:
+    """One request over a transport of its own."""
+    transport = open_transport(a_destination(url, **changes))
+    try:
+        return transport.send(body)
+    finally:
+        transport.close()
+
+
+def send_under(sink: Sink, **environ: str) -> Outcome:
+    """One request under settings of the environment."""
+    settings = load({}, {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, **environ}).settings
+    transport = open_transport(destination(settings, "traces"))
+    try:
+        return transport.send(b"")
+    finally:
+        transport.close()
+
+
+class Raw:
+    """A server on loopback that hands each connection to a function, byte for byte."""
+
+    def __init__(self, serve: Callable[[socket.socket], None], context: ssl.SSLContext | None = None) -> None:
+        self._serve = serve
+        self._context = context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(0.05)
+        self._closing = threading.Event()
+        self._threads = [threading.Thread(target=self._accept)]
+        self.connections = 0
+
+    @property
+    def url(self) -> str:
+        scheme = "https" if self._context else "http"
+        return f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> Raw:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._closing.set()
+        for thread in self._threads:
+            thread.join()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while not self._closing.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            self.connections += 1
+            thread = threading.Thread(target=self._handle, args=(connection,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _handle(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(10)
+            if self._context is not None:
+                with self._context.wrap_socket(connection, server_side=True) as secure:
+                    self._serve(secure)
+            else:
+                self._serve(connection)
+
+
+def read_request(connection: socket.socket) -> bytes:
+    """One request with its body; empty at the end of the connection."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        part = connection.recv(65536)
+        if not part:
+            return b""
+        received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = next(
+        (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0
+    )
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+def answering(answer: bytes) -> Callable[[socket.socket], None]:
+    """Serves every request of a connection with the same bytes."""
+
+    def serve(connection: socket.socket) -> None:
+        while read_request(connection):
+            connection.sendall(answer)
+
+    return serve
+
+
+def test_an_acknowledged_request_is_delivered(sink: Sink) -> None:
+    """An empty body is a valid request; any 2xx is an acknowledgement."""
+    assert send(sink.url) == Delivered()
+    with Raw(answering(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")) as server:
+        assert send(server.url) == Delivered()
+
+
+def test_partial_success_says_how_many_and_why(sink: Sink) -> None:
+    """The reason is cut, since it may be a server's whole page."""
+    body = ExportTraceServiceResponse(
+        partial_success=ExportTracePartialSuccess(rejected_spans=3, error_message="too old " * 100)
+    ).SerializeToString()
+    sink.answer = lambda path: Answer(body=body)
+    outcome = send(sink.url)
+    assert isinstance(outcome, Delivered)
+    assert outcome.rejected == 3
+    assert outcome.message == ("too old " * 100)[:200]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"\xff\xff\xff", b"<html>", b"\x0a\x02\x08", b"\x08\x01"])
+def test_an_acknowledgement_that_cannot_be_read_is_one(sink: Sink, body: bytes) -> None:
+    """The status decides."""
+    sink.answer = lambda path: Answer(body=body)
+    assert send(sink.url) == Delivered()
+    assert partial_success(body) == Delivered()
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 307, 308, 400, 401, 403, 404, 405, 415, 422, 500, 501])
+def test_other_answers_are_for_good(sink: Sink, status: int) -> None:
+    """A redirect too: following it would send records and credentials to wherever it says."""
+    asked = []
+
+    def answer(path: str) -> Answer:
+        asked.append(path)
+        return Answer(status=status, headers={"location": f"{sink.url}/v1/traces"})
+
+    sink.answer = answer
+    assert send(sink.url) == Refused(f"HTTP {status}")
+    assert len(asked) == 1
+
+
+def test_too_large_is_told_apart(sink: Sink) -> None:
+    """413."""
+    sink.answer = lambda path: Answer(status=413)
+    assert send(sink.url) == Refused("HTTP 413", too_large=True)
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+@pytest.mark.parametrize(("header", "seconds"), [(None, None), ("7", 7.0), ("soon", None)])
+def test_what_may_pass_is_tried_again_when_the_server_says(
+    sink: Sink, status: int, header: str | None, seconds: float | None
+) -> None:
+    """The statuses that OTLP calls retryable."""
+    sink.answer = lambda path: Answer(status=status, headers={"retry-after": header} if header else {})
+    assert send(sink.url) == Retry(f"HTTP {status}", seconds)
+
+
+def test_nobody_at_the_address() -> None:
+    """A refused port and a name that does not exist."""
+    for host in (f"127.0.0.1:{free_port()}", "no-such-host.invalid:4318"):
+        outcome = send(f"http://{host}")
+        assert outcome == Retry("connection refused or no such host", unreachable=True)
+
+
+def test_a_server_that_never_answers_costs_the_timeout(sink: Sink) -> None:
+    """And no more."""
+    sink.answer = lambda path: Answer(after_s=30)
+    began = time.monotonic()
+    assert send(sink.url, timeout_s=0.3) == Retry("no answer in time", unreachable=True)
+    assert 0.25 < time.monotonic() - began < 1.0
+
+
+def test_a_timeout_of_nothing_means_no_limit(sink: Sink) -> None:
+    """As the OpenTelemetry specification has it: OTEL_EXPORTER_OTLP_TIMEOUT=0."""
+    sink.answer = lambda path: Answer(after_s=0.2)
+    assert send_under(sink, OTEL_EXPORTER_OTLP_TIMEOUT="0") == Delivered()
+
+
+def test_the_longest_timeout_that_a_variable_can_say_works(sink: Sink) -> None:
+    """Java's Long.MAX_VALUE is a common way to say `never`."""
+    assert send_under(sink, OTEL_EXPORTER_OTLP_TIMEOUT=str((1 << 63) - 1)) == Delivered()
+
+
+def reset(connection: socket.socket) -> None:
+    """Takes the request and resets the connection."""
+    read_request(connection)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+
+
+def closed(connection: socket.socket) -> None:
+    """Takes the request and closes the connection."""
+    read_request(connection)
+
+
+HTTP_200 = b"HTTP/1.1 200 OK\r\n"
+
+
+def once(answer: bytes) -> Callable[[socket.socket], None]:
+    """Answers one request and closes the connection."""
+
+    def serve(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(answer)
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    "serve",
+    [
+        reset,
+        closed,
+        once(b"HTTP/1"),
+        once(b"garbage\r\n\r\n"),
+        once(HTTP_200 + b"content-length: 100\r\n\r\nabc"),
+        once(HTTP_200 + b"content-encoding: gzip\r\ncontent-length: 4\r\n\r\nnope"),
+        once(HTTP_200 + b"transfer-encoding: chunked\r\n\r\nzz\r\n"),
+        once(HTTP_200 + b"transfer-encoding: chunked\r\n\r\n5\r\nab"),
+        once(HTTP_200 + b"x: y\r\n" * 200 + b"\r\n"),
+        once(HTTP_200 + b"x: " + b"y" * 70_000 + b"\r\n\r\n"),
+    ],
+    ids=["reset", "closed", "cut", "garbage", "cut body", "no gzip", "bad chunk", "cut chunk", "headers", "long line"],
+)
+def test_a_broken_answer_is_a_failed_attempt(serve: Callable[[socket.socket], None]) -> None:
+    """Whether it was taken is unknown: it is sent again; nothing is raised."""
+    with Raw(serve) as server:
+        assert isinstance(send(server.url, timeout_s=2.0), Retry)
+
+
+def test_an_answer_cut_after_its_status_is_what_the_status_says() -> None:
+    """The server had decided when it wrote that line."""
+    with Raw(once(b"HTTP/1.1 200")) as server:
+        assert send(server.url) == Delivered()
+    with Raw(once(b"HTTP/1.1 503 Una")) as server:
+        assert send(server.url) == Retry("HTTP 503")
+
+
+def test_after_a_failure_the_same_transport_works_again(sink: Sink) -> None:
+    """Over a new connection where the old one is gone."""
+    answers = iter([Answer(status=503), Answer(after_s=5), Answer(), Answer()])
+    sink.answer = lambda path: next(answers)
+    transport = HttpTransport(a_destination(sink.url, timeout_s=0.3))
+    outcomes = [type(transport.send(b"")).__name__ for _ in range(4)]
+    transport.close()
+    assert outcomes == ["Retry", "Retry", "Delivered", "Delivered"]
+
+
+def test_connections_are_kept() -> None:
+    """Ten requests, one connection; also after refusals with a body."""
+    answers = [HTTP_200 + b"content-length: 0\r\n\r\n", b"HTTP/1.1 400 Bad\r\ncontent-length: 5\r\n\r\nwrong"] * 5
+
+    def serve(connection: socket.socket) -> None:
+        for answer in answers:
+            if not read_request(connection):
+                return
+            connection.sendall(answer)
+
+    with Raw(serve) as server:
+        transport = HttpTransport(a_destination(server.url))
+        outcomes = [type(transport.send(b"x")).__name__ for _ in range(10)]
+        transport.close()
+        assert outcomes == ["Delivered", "Refused"] * 5
+        assert server.connections == 1
+
+
+def chunked(*parts: bytes) -> bytes:
+    """A body in chunks, without the last one."""
+    return b"".join(f"{len(part):x}\r\n".encode() + part + b"\r\n" for part in parts)
+
+
+def test_an_answer_without_an_end_is_read_up_to_the_bound_and_spoils_no_later_request() -> None:
+    """More than 4 MiB of answer is nobody's acknowledgement to keep reading."""
+    served = []
+
+    def serve(connection: socket.socket) -> None:
+        read_request(connection)
+        served.append(1)
+        if len(served) > 1:
+            connection.sendall(HTTP_200 + b"content-length: 0\r\n\r\n")
+            return
+        connection.sendall(HTTP_200 + b"transfer-encoding: chunked\r\n\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(2 * LONGEST_ANSWER_BYTES // 65536):
+                connection.sendall(chunked(b"\xff" * 65536))
+
+    with Raw(serve) as server:
+        transport = HttpTransport(a_destination(server.url, timeout_s=2.0))
+        assert transport.send(b"") == Delivered()
+        assert transport.send(b"") == Delivered()
+        transport.close()
+
+
+def test_a_gzip_bomb_in_the_answer_does_not_cost_memory() -> None:
+    """256 MiB of zeros in 256 KiB: at most the bound is inflated."""
+    compressor = zlib.compressobj(9, zlib.DEFLATED, 31)
+    block = bytes(1 << 20)
+    bomb = b"".join(compressor.compress(block) for _ in range(256)) + compressor.flush()
+    headers = f"content-encoding: gzip\r\ncontent-length: {len(bomb)}\r\n\r\n".encode()
+    with Raw(answering(HTTP_200 + headers + bomb)) as server:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert isinstance(send(server.url), Delivered)
+        grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown_kib < 64 * 1024
+
+
+def test_a_compressed_answer_is_read(sink: Sink) -> None:
+    """As proxies like to send them."""
+    body = ExportTraceServiceResponse(
+        partial_success=ExportTracePartialSuccess(rejected_spans=2, error_message="late")
+    ).SerializeToString()
+    sink.answer = lambda path: Answer(headers={"content-encoding": "gzip"}, body=gzip.compress(body))
+    assert send(sink.url) == Delivered(2, "late")
+
+
+# -- TLS
+
+
+def make_certificates(folder: Path) -> Path:
+    """A certification authority of our own, a server's and a client's certificate."""
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test CA", "-days", "2")
+    (folder / "ext").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost")
+    for name in ("server", "client"):
+        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl(
+            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"),
+            *("-out", f"{name}.pem", "-days", "2", "-extfile", "ext"),
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of `make_certificates`."""
+    return make_certificates(tmp_path_factory.mktemp("tls"))
+
+
+def server_context(certificates: Path, *, ask_client: bool = False) -> ssl.SSLContext:
+    """The server's side of TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    if ask_client:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(certificates / "ca.pem")
+    return context
+
+
+OK = answering(HTTP_200 + b"content-length: 0\r\n\r\n")
+
+
+def test_a_server_is_checked_against_the_configured_authority(certificates: Path) -> None:
+    """With it the request is delivered; without it, it is not."""
+    with Raw(OK, server_context(certificates)) as server:
+        assert send(server.url, certificate=str(certificates / "ca.pem")) == Delivered()
+        assert send(server.url) == Retry("TLS handshake failed", unreachable=True)
+        assert send(server.url, certificate=str(certificates / "client.pem")) == Retry(
+            "TLS handshake failed", unreachable=True
+        )
+
+
+def test_a_server_with_another_name_is_refused(certificates: Path) -> None:
+    """A certificate for 127.0.0.1 does not speak for 127.0.0.2."""
+    with Raw(OK, server_context(certificates)) as server:
+        url = server.url.replace("127.0.0.1", "127.0.0.2")
+        with contextlib.closing(socket.create_server(("127.0.0.2", 0))):
+            assert isinstance(send(url, certificate=str(certificates / "ca.pem"), timeout_s=1.0), Retry)
+
+
+def test_mutual_tls_presents_the_clients_certificate(certificates: Path) -> None:
+    """And without one the server does not take the request."""
+    with Raw(OK, server_context(certificates, ask_client=True)) as server:
+        ca = str(certificates / "ca.pem")
+        files = {
+            "client_certificate": str(certificates / "client.pem"),
+            "client_key": str(certificates / "client.key"),
+        }
+        assert send(server.url, certificate=ca, **files) == Delivered()
+        assert isinstance(send(server.url, certificate=ca, timeout_s=2.0), Retry)
+
+
+def test_a_certificate_file_that_is_not_there_is_a_failed_attempt(tmp_path: Path, certificates: Path) -> None:
+    """It may be mounted later; nothing is raised."""
+    with Raw(OK, server_context(certificates)) as server:
+        assert isinstance(send(server.url, certificate=str(tmp_path / "missing.pem")), Retry)
+
+
+def test_plain_http_at_a_tls_port_is_a_failed_attempt(certificates: Path) -> None:
+    """And the other way round."""
+    with Raw(OK, server_context(certificates)) as server:
+        assert isinstance(send(server.url.replace("https", "http"), timeout_s=2.0), (Retry, Refused))
+    with Raw(OK) as plain:
+        assert isinstance(send(plain.url.replace("http", "https"), timeout_s=2.0), Retry)
+
+
+# -- proxies
+
+
+@pytest.fixture
+def proxy() -> Iterator[tuple[Raw, list[bytes]]]:
+    """An HTTP proxy that answers by itself and remembers what it was asked for."""
+    asked: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        while request := read_request(connection):
+            asked.append(request.split(b"\r\n")[0])
+            connection.sendall(HTTP_200 + b"content-length: 0\r\n\r\n")
+
+    with Raw(serve) as server:
+        yield server, asked
+
+
+def test_the_environments_proxy_is_used(proxy: tuple[Raw, list[bytes]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As every other HTTP client of the host does."""
+    server, asked = proxy
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert send("http://collector.invalid:4318") == Delivered()
+    assert asked == [b"POST http://collector.invalid:4318/v1/traces HTTP/1.1"]
+
+
+@pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+def test_hosts_that_need_no_proxy_are_reached_directly(
+    proxy: tuple[Raw, list[bytes]], monkeypatch: pytest.MonkeyPatch, sink: Sink, name: str
+) -> None:
+    """A local collector beside a proxy for the world."""
+    server, asked = proxy
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.setenv(name, "127.0.0.1,localhost")
+    assert send(sink.url) == Delivered()
+    assert asked == []
+    assert len(sink.requests) == 1
+
+
+# -- the request itself
+
+
+def test_headers_of_the_settings_win_over_the_defaults() -> None:
+    """A gateway may ask for a user agent of its own."""
+    seen: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        seen.append(read_request(connection))
+        connection.sendall(HTTP_200 + b"content-length: 0\r\n\r\n")
+
+    with Raw(serve) as server:
+        assert send(server.url, b"body", headers={"user-agent": "mine", "x-key": "v"}, gzip=True) == Delivered()
+    head = seen[0].lower()
+    assert b"user-agent: mine\r\n" in head
+    assert head.count(b"user-agent:") == 1
+    assert b"x-key: v\r\n" in head
+    assert b"content-encoding: gzip\r\n" in head
+    assert head.endswith(b"\r\n\r\nbody")
+
+
+@pytest.mark.parametrize("value", ["Bücher", "€", "a\u2028b"])
+def test_a_header_that_http_cannot_carry_is_refused_by_the_settings(value: str) -> None:
+    """Else every request of the process would fail, for ever."""
+    from urllib.parse import quote
+
+    loaded = load({}, {"OTEL_EXPORTER_OTLP_HEADERS": f"x-key={quote(value)}"})
+    headers = loaded.settings.otlp_headers
+    with Sink() as receiver:
+        assert send(receiver.url, headers=dict(headers)) == Delivered()
+
+
+def where(signal: Any, environ: dict[str, str], **arguments: object) -> Destination:
+    """Where a signal goes under these settings."""
+    return destination(load(arguments, environ).settings, signal)
+
+
+@pytest.mark.parametrize(
+    ("environ", "signal", "url"),
+    [
+        ({}, "traces", "http://localhost:4318/v1/traces"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, "logs", "http://c:4318/v1/logs"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318/"}, "logs", "http://c:4318/v1/logs"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://c/otlp/"}, "metrics", "https://c/otlp/v1/metrics"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://c/otlp?x=1"}, "metrics", "https://c/otlp/v1/metrics?x=1"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "c:4318"}, "traces", "http://c:4318/v1/traces"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1]:4318"}, "traces", "http://[::1]:4318/v1/traces"),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://l/my/path"},
+            "logs",
+            "http://l/my/path",
+        ),
+        ({"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://l"}, "traces", "http://localhost:4318/v1/traces"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "traces", "http://localhost:4317"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT": "c:4317"}, "logs", "https://c:4317"),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "c:4317",
+                "OTEL_EXPORTER_OTLP_INSECURE": "true",
+            },
+            "logs",
+            "http://c:4317",
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"},
+            "logs",
+            "http://c:4317",
+        ),
+    ],
+)
+def test_the_address_follows_the_specification(environ: dict[str, str], signal: Any, url: str) -> None:
+    """https://opentelemetry.io/docs/specs/otel/protocol/exporter/"""
+    assert where(signal, environ).url == url
+
+
+def test_an_address_is_shown_without_what_may_be_secret() -> None:
+    """User, password, query and fragment are not for logs."""
+    shown = where("traces", {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://me:s3cret@[::1]:99/p?key=s3cret#s3cret"})
+    assert shown.shown == "https://[::1]:99/p/v1/traces"
+    assert shown.hop == "https://[::1]:99"
+
+
+def test_only_an_address_that_nobody_named_is_the_default() -> None:
+    """The absence of a collector that nobody asked for is no news."""
+    assert where("traces", {}).by_default
+    assert not where("traces", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}).by_default
+    assert not where("traces", {}, otlp_traces_endpoint="http://localhost:4318/v1/traces").by_default
