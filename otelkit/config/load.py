@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import cast
 
@@ -53,6 +52,7 @@ def load(
     resolved: dict[str, Resolved] = {}
     for env, setting in TABLE.items():
         resolved[env] = Resolved(setting.default, "", "default")
+        wrong: list[Problem] = []
         for source, name, raw in _candidates(setting, given, environ, pyproject):
             try:
                 resolved[env] = Resolved(setting.parse(raw), raw, source)
@@ -61,7 +61,10 @@ def load(
                 problem = Problem(name, setting.masked(raw), str(error))
                 if source == "argument":
                     raise ConfigurationError(f"bootstrap: {problem}") from None
-                problems.append(f"{problem}; using {'the default' if setting.default is not None else 'none'}")
+                wrong.append(problem)
+        source = resolved[env].source
+        used = f"that of {source}" if source != "default" else "none" if setting.default is None else "the default"
+        problems += [f"{problem}; using {used}" for problem in wrong]
     problems += [
         f"{row.env} is set and does nothing: {row.doc}" for row in NOT_HONOURED if environ.get(row.env, "").strip()
     ]
@@ -118,6 +121,8 @@ def _instrument(
 
 
 def _unknown(key: str, where: str) -> str:
+    from difflib import get_close_matches
+
     close = get_close_matches(key, _KEYS, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "; `otelkit env` lists them all"
     return f"{key!r} is not a {where}{hint}"
@@ -135,7 +140,7 @@ def _pyproject(directory: Path | None, problems: list[str]) -> tuple[Path | None
         content = file.read_bytes()
     except OSError:
         return None, {}
-    if b"otelkit" not in content:
+    if b"tool.otelkit" not in content:
         return file, {}
     if sys.version_info >= (3, 11):
         import tomllib
@@ -146,7 +151,8 @@ def _pyproject(directory: Path | None, problems: list[str]) -> tuple[Path | None
     except ValueError as error:
         problems.append(f"{file} cannot be read: {error}")
         return file, {}
-    table = document.get("tool", {}).get("otelkit", {})
+    tool = document.get("tool")
+    table = tool.get("otelkit", {}) if isinstance(tool, dict) else {}
     if not isinstance(table, dict):
         problems.append(f"[tool.otelkit] in {file} is no table")
         return file, {}

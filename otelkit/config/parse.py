@@ -150,7 +150,7 @@ def url(value: str) -> str:
         result = f"//{result}"
     try:
         parts = urlsplit(result)
-        valid = parts.scheme in ("", "http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        valid = parts.scheme in ("", "http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
     if not valid or any(char.isspace() for char in result):

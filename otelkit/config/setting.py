@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar, overload
@@ -9,6 +10,7 @@ from typing import Generic, Literal, Protocol, TypeVar, overload
 from typing_extensions import Self
 
 T = TypeVar("T")
+_CREDENTIALS = re.compile(r"(?:(?<=://)|^)[^/?#@]*@|(?<=\?).*", re.DOTALL)
 Source = Literal["argument", "environment", "pyproject", "default"]
 
 
@@ -58,8 +60,10 @@ class Setting(Generic[T]):
         return instance[self.env]  # type: ignore[return-value]
 
     def masked(self, raw: str) -> str:
-        """The text as it may be printed."""
-        return "***" if self.secret and raw else raw
+        """The text as it may be printed; of an address user, password and query are hidden."""
+        if self.secret:
+            return "***" if raw else raw
+        return _CREDENTIALS.sub("***", raw) if self.env.endswith("_ENDPOINT") else raw
 
 
 @dataclass(frozen=True, slots=True)

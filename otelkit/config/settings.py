@@ -511,6 +511,17 @@ NOT_HONOURED: tuple[NotHonoured, ...] = (
         "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED",
         "otelkit exports logging by itself; OTELKIT_INSTRUMENT_LOGGING=off switches it off.",
     ),
+    *(
+        NotHonoured(
+            f"OTEL_PYTHON_EXPORTER_OTLP_{name}_CREDENTIAL_PROVIDER",
+            "Credential providers are not called; use OTEL_EXPORTER_OTLP_HEADERS and the certificate variables.",
+        )
+        for name in ("HTTP", "GRPC", *(f"{way}_{signal.upper()}" for way in ("HTTP", "GRPC") for signal in SIGNALS))
+    ),
+    NotHonoured(
+        "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES",
+        "The codes that OTLP calls retryable are tried again, no others.",
+    ),
     NotHonoured("OTEL_PYTHON_LOG_CORRELATION", "Trace and span id are on every log record."),
     NotHonoured(
         "OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH",

@@ -46,13 +46,23 @@ _LIBRARIES = tuple(
 )
 
 
-def telling(span: ReadableSpan, above: Mapping[str, object]) -> list[Part]:
-    """The pieces after a span's name, the longest last; `above` are the parent's attributes, not to be repeated."""
-    attributes = dict(span.attributes or {})
+def outcome(span: ReadableSpan) -> list[Part]:
+    """How it went, in the words of its protocol: an HTTP status, a task's state unless it succeeded."""
+    attributes = span.attributes or {}
     found: list[Part] = []
     status = attributes.get("http.response.status_code", attributes.get("http.status_code"))
     if status is not None:
         found.append((str(status), _status_style(status)))
+    state = attributes.get("celery.task.state")
+    if state is not None and state != "SUCCESS":
+        found.append((str(state), "bold red" if state == "FAILURE" else "yellow"))
+    return found
+
+
+def telling(span: ReadableSpan, above: Mapping[str, object]) -> list[Part]:
+    """What is worth knowing of a span, the longest last; `above` are the parent's attributes, not to be repeated."""
+    attributes = dict(span.attributes or {})
+    found: list[Part] = []
     if span.kind is SpanKind.SERVER:
         path = attributes.get("url.path")
         if path is not None and str(path) not in span.name:
@@ -72,16 +82,14 @@ def _status_style(status: object) -> str:
 
 def _messaging(attributes: Mapping[str, object]) -> list[Part]:
     found: list[Part] = []
-    state = attributes.get("celery.task.state")
-    if state is not None and state != "SUCCESS":
-        found.append((str(state), "bold red" if state == "FAILURE" else "yellow"))
     retries = attributes.get("celery.task.retries")
     if retries:
         found.append((f"retry {retries}", "yellow"))
+    destination = attributes.get("messaging.destination.name")
     wait_s = attributes.get("celery.task.queue.duration")
     if isinstance(wait_s, (int, float)):
-        found.append((f"queued {duration(wait_s * 1e9)}", "dim"))
-    if destination := attributes.get("messaging.destination.name"):
+        found.append((f"waited {duration(wait_s * 1e9)} in queue {destination}", "dim"))
+    elif destination:
         found.append((f"queue {destination}", "dim"))
     return found
 

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-_WIDTH_OF_A_FILE = 120
+_WIDTH_OF_A_FILE = 140
 # Control characters, and those that turn the direction of writing: what a client sent must not steer a terminal.
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -64,7 +64,7 @@ class Terminal:
         return stream
 
     def look(self) -> Look:
-        """Its width (`COLUMNS`, else the terminal's, else 120), colours unless `NO_COLOR` is set or it is no terminal,
+        """Its width (`COLUMNS`, else the terminal's, else 140), colours unless `NO_COLOR` is set or it is no terminal,
         and the characters that its encoding has.
         """
         stream = self._stream

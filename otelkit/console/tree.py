@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 
 from rich.text import Text
 
-from otelkit.console.details import Failure, Part, duration, failed, failure, failures, first_line, own, telling
+from otelkit.console.details import (
+    Failure,
+    Part,
+    duration,
+    failed,
+    failure,
+    failures,
+    first_line,
+    outcome,
+    own,
+    telling,
+)
 from otelkit.console.local_traces import LocalTrace, LogEntry, Node
 from otelkit.console.terminal import Look, clean, fitted
 
@@ -106,11 +117,14 @@ class _Drawing:
             yield from self._below([*trace.roots, *trace.loose_logs], "", 1, {})
         else:
             root = trace.roots[0]
-            row = self._span(_Fold(root), "", {}, root=True)
-            whole = _Row(row.gutter, row.guide, [*row.parts, *self._identity()], row.begin_ns, row.end_ns)
-            if self._laid_out(whole).cell_len <= self.look.width:
-                yield whole
+            row = self._span(_Fold(root), "")
+            details = telling(root.span, {})
+            row.parts += self._identity()
+            if self._laid_out(row).cell_len <= self.look.width:
+                row.parts += details
+                yield row
             else:  # the trace id is there to be copied: on its own line it is whole
+                row.parts[-2:] = details
                 yield row
                 yield _Row("", self.look.glyphs.pipe if root.children else "", self._identity())
             yield from self._inside(root, "", 1)
@@ -154,28 +168,31 @@ class _Drawing:
         for index, fold in enumerate(folds):
             pipe = glyphs.pipe if index < last_span else " " * len(glyphs.pipe)
             if isinstance(fold.item, Node):
-                yield self._span(fold, guide + (glyphs.tee if index < last_span else glyphs.corner), above)
+                row = self._span(fold, guide + (glyphs.tee if index < last_span else glyphs.corner), depth=depth)
+                row.parts += telling(fold.item.span, above)
+                yield row
                 yield from self._inside(fold.item, guide + pipe, depth + 1)
             else:
                 yield from self._log(fold.item, fold.times, guide + pipe)
         for found in (raised or {}).values():
             yield _Row("", guide + " " * len(glyphs.pipe), [(f"{glyphs.cross} ", "bold red"), *found.parts()])
 
-    def _span(self, fold: _Fold, guide: str, above: dict[str, object], *, root: bool = False) -> _Row:
+    def _span(self, fold: _Fold, guide: str, *, depth: int = 0) -> _Row:
+        """A span's line up to how it went."""
         assert isinstance(fold.item, Node)
         node, glyphs = fold.item, self.look.glyphs
         span = node.span
         parts: list[Part] = []
-        if root and self.trace.continues:
+        if not depth and self.trace.continues:
             parts.append((f"{glyphs.later} later in {self.trace.continues}: ", "dim"))
         if failed(span):
             parts.append((f"{glyphs.cross} ", "bold red"))
-        style = ("bold red" if failed(span) else "bold") if root else "red" if failed(span) else ""
+        style = f"{'' if depth else 'bold'} {'red' if failed(span) else ''}".strip()
         parts.append((clean(span.name, _LONGEST_NAME), style))
         if fold.times > 1:
             parts += [(" ", ""), (f"{glyphs.times} {fold.times}", "bold yellow")]
             parts.append((f"{duration(fold.total_ns / fold.times)} each", "dim"))
-        parts += telling(span, above)
+        parts += outcome(span)
         if failed(span) and not self.told[node]:
             reason = span.status.description or (span.attributes or {}).get("error.type")
             if reason:

@@ -45,7 +45,9 @@ class GrpcTransport:
         else:
             self._channel = grpc.insecure_channel(parts.netloc, compression=compression)
         self._timeout_s = destination.timeout_s
-        self._metadata = tuple(destination.headers.items())
+        self._metadata = tuple(
+            (name, value.encode() if name.endswith("-bin") else value) for name, value in destination.headers.items()
+        )
         self._export = self._channel.unary_unary(
             _METHODS[destination.signal], request_serializer=bytes, response_deserializer=bytes
         )
@@ -56,9 +58,9 @@ class GrpcTransport:
         except grpc.RpcError as error:
             code = error.code()
             cause = f"gRPC {code.name}"
-            if code in _RETRYABLE:
-                return Retry(cause, unreachable=code is grpc.StatusCode.UNAVAILABLE)
             delay_s = _retry_delay_s(error)
+            if code in _RETRYABLE:
+                return Retry(cause, delay_s, unreachable=code is grpc.StatusCode.UNAVAILABLE)
             if code is grpc.StatusCode.RESOURCE_EXHAUSTED and delay_s is not None:
                 return Retry(cause, delay_s)
             return Refused(cause)

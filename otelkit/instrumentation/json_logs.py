@@ -13,16 +13,10 @@ from typing import Any
 from opentelemetry.trace import get_current_span
 from pythonjsonlogger.json import JsonFormatter
 
+from otelkit.instrumentation.log_fields import STANDARD_FIELDS
 from otelkit.signals import correlation
 
 _LOGGERS = ("", "uvicorn", "uvicorn.error", "uvicorn.access")
-STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
-    "message",
-    "asctime",
-    "taskName",
-    "color_message",
-}
-"""What logging itself puts on a record, and what formatters add; everything else came by `extra`."""
 
 
 class Formatter(JsonFormatter):

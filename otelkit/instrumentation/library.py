@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -9,26 +10,42 @@ from dataclasses import dataclass
 class Library:
     """A library with an instrumentation of otelkit's own.
 
-    `module` is what its first import triggers; `supported` (PEP 440) are the versions that the tests ran against;
-    `install` is the module under otelkit.instrumentation whose `install(settings)` returns the undo. `contrib` are
-    the entry points that record the same, `native` says whether the library can do it itself.
+    `module` is what its first import triggers; `supported` are the versions that the tests ran against: from the
+    first, below the second; `install` is the module under otelkit.instrumentation whose `install(settings)` returns
+    the undo. `contrib` are the entry points that record the same, `native` says whether the library can do it itself.
     """
 
     name: str
     module: str
     distribution: str
-    supported: str
+    supported: tuple[str, str]
     install: str
     contrib: tuple[str, ...] = ()
     native: bool = False
 
+    def supports(self, version: str) -> bool:
+        """Whether a version is one of the supported; pre-releases count as their release."""
+        lowest, beyond = self.supported
+        return _release(lowest) <= _release(version) < _release(beyond)
+
+    @property
+    def range(self) -> str:
+        """The supported versions as a requirement."""
+        return f">={self.supported[0]},<{self.supported[1]}"
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: all that a range of releases needs, and packaging takes 10 ms to import."""
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(map(int, found.group().split("."))) if found else ()
+
 
 LIBRARIES = (
-    Library("fastapi", "fastapi", "fastapi", ">=0.115,<1", "fastapi", ("fastapi",), native=True),
-    Library("starlette", "starlette.applications", "starlette", ">=0.40,<2", "starlette", ("starlette",)),
-    Library("sqlalchemy", "sqlalchemy", "sqlalchemy", ">=2.0,<2.2", "sqlalchemy", ("sqlalchemy",)),
-    Library("redis", "redis", "redis", ">=5,<9", "redis", ("redis",)),
-    Library("celery", "celery", "celery", ">=5.4,<6", "celery", ("celery",)),
+    Library("fastapi", "fastapi", "fastapi", ("0.115", "1"), "fastapi", ("fastapi",), native=True),
+    Library("starlette", "starlette.applications", "starlette", ("0.40", "2"), "starlette", ("starlette",)),
+    Library("sqlalchemy", "sqlalchemy", "sqlalchemy", ("2.0", "2.2"), "sqlalchemy", ("sqlalchemy",)),
+    Library("redis", "redis", "redis", ("5", "9"), "redis", ("redis",)),
+    Library("celery", "celery", "celery", ("5.4", "6"), "celery", ("celery",)),
 )
 
 DRIVERS = (

@@ -18,7 +18,7 @@ from typing import Any
 from opentelemetry._logs import Logger, SeverityNumber, get_logger
 
 from otelkit.config.settings import Settings
-from otelkit.instrumentation.json_logs import STANDARD_FIELDS, JsonLogs
+from otelkit.instrumentation.log_fields import STANDARD_FIELDS
 from otelkit.runtime import guard
 from otelkit.signals import exceptions
 
@@ -38,7 +38,11 @@ def install(settings: Settings) -> Callable[[], None]:
     """Exports the application's log records; returns the undo."""
     export = _Export()
     threshold = level_number(settings.log_level)
-    json_logs = JsonLogs(settings.log_fields) if settings.log_format == "json" else None
+    json_logs = None
+    if settings.log_format == "json":
+        from otelkit.instrumentation.json_logs import JsonLogs
+
+        json_logs = JsonLogs(settings.log_fields)
     original_level = logging.Logger.getEffectiveLevel
     original_call = logging.Logger.callHandlers
 

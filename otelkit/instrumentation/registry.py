@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Literal
 
-from packaging.specifiers import SpecifierSet
-
 from otelkit.config.settings import Settings
 from otelkit.errors import UnsupportedLibrary
 from otelkit.instrumentation import imports
@@ -90,9 +88,9 @@ class Registry:
             return
         chosen = self._settings.instrument(library.name)
         decision = Decision(library.name, "otelkit", version=found)
-        if chosen is None and not SpecifierSet(library.supported).contains(found, prereleases=True):
-            self._problem(f"{library.name} {found} is outside of {library.supported}, which otelkit was tested with")
-            decision = replace(decision, choice="off", reason=f"{found} is outside of {library.supported}")
+        if chosen is None and not library.supports(found):
+            self._problem(f"{library.name} {found} is outside of {library.range}, which otelkit was tested with")
+            decision = replace(decision, choice="off", reason=f"{found} is outside of {library.range}")
         elif chosen == "off":
             decision = replace(decision, choice="off", reason="by setting")
         elif chosen == "native" and library.native:

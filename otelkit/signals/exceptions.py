@@ -6,7 +6,6 @@ Follows https://opentelemetry.io/docs/specs/semconv/exceptions/ : `exception.*` 
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 import sysconfig
@@ -50,6 +49,8 @@ def fingerprint(error: BaseException) -> str:
     From the type and the application's own frames (file, function), without line numbers, so that an edit above the
     place changes nothing; where there is no frame of the application, all frames count.
     """
+    import hashlib  # loads OpenSSL, which a process without exceptions need not
+
     frames = list(_frames(error.__traceback__))
     own = [frame for frame in frames if _in_application(frame)] or frames
     places = [
