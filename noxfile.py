@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nox
@@ -44,18 +45,18 @@ def _test(session: nox.Session, *tests: str, pins: tuple[str, ...] = (), without
     wheel = _wheel(session)
     group = [row for row in nox.project.dependency_groups(_pyproject(), "dev") if not row.startswith(without or "\0")]
     session.install(f"{wheel}[all,demo]", *group, *pins)
-    place = wheel.parent.parent / "place"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    for name in NEEDED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, place / name, ignore=shutil.ignore_patterns("__pycache__"))
-        elif source.exists():
-            shutil.copy(source, place)
-    session.chdir(place)
-    session.run("python", "-c", "import otelkit; assert 'site-packages' in otelkit.__file__, otelkit.__file__")
-    session.run("pytest", "-n", "auto", "--dist", "loadgroup", "-q", *tests, *session.posargs)
+    # Outside of the checkout, where no .git and no source of otelkit is in a parent folder.
+    with tempfile.TemporaryDirectory(prefix="otelkit-") as place:
+        for name in NEEDED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, Path(place) / name, ignore=shutil.ignore_patterns("__pycache__"))
+            elif source.exists():
+                shutil.copy(source, place)
+        session.chdir(place)
+        session.run("python", "-c", "import otelkit; assert 'site-packages' in otelkit.__file__, otelkit.__file__")
+        session.run("python", "-m", "pytest", "-n", "auto", "--dist", "loadgroup", "-q", *tests, *session.posargs)
+        session.chdir(ROOT)
 
 
 def _pyproject() -> dict[str, object]:

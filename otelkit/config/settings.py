@@ -497,6 +497,7 @@ NOT_HONOURED: tuple[NotHonoured, ...] = (
         "otelkit's provider is used; set your own before bootstrap and otelkit attaches to it.",
     ),
     NotHonoured("OTEL_PYTHON_METER_PROVIDER", "As OTEL_PYTHON_TRACER_PROVIDER."),
+    NotHonoured("OTEL_PYTHON_LOGGER_PROVIDER", "As OTEL_PYTHON_TRACER_PROVIDER."),
     NotHonoured(
         "OTEL_PYTHON_TRACER_CONFIGURATOR",
         "Experimental in the SDK; switch instrumentations off by OTELKIT_INSTRUMENT_<LIB>.",

@@ -92,12 +92,17 @@ class LocalTrace:
         """The name of the first root, or of the one that this part continues."""
         return self.roots[0].span.name if self.roots else self.continues or ""
 
+    @property
+    def complete(self) -> bool:
+        """Whether all its spans have ended."""
+        return self.complete_since is not None and not any(node.open for node in self.nodes.values())
+
     def due(self, limits: Limits) -> float:
         """When it is to be handed out."""
         if self.complete_since is None:
             return self.began + limits.max_age_s
         latest = self.complete_since + limits.linger_s
-        if any(node.open for node in self.nodes.values()):
+        if not self.complete:
             return latest
         return min(latest, self.touched + (limits.settle_late_s if self.continues else limits.settle_s))
 
@@ -127,6 +132,7 @@ class LocalTraces:
         self._parts: dict[LocalTrace, None] = {}
         self._by_trace: dict[int, LocalTrace] = {}
         self._shown: OrderedDict[int, str] = OrderedDict()
+        self._ready: list[LocalTrace] = []
         self.evicted = 0
 
     def started(self, span: ReadableSpan, now: float) -> None:
@@ -184,10 +190,13 @@ class LocalTraces:
 
     def next_due(self) -> float | None:
         """When `take_due` has something next; None while nothing is in progress."""
+        if self._ready:
+            return 0.0
         return min((part.due(self._limits) for part in self._parts), default=None)
 
     def take_due(self, now: float) -> Iterator[LocalTrace]:
         """The parts that are complete or too old; open spans of theirs go on in a continuation."""
+        yield from self._taken_early()
         for part in [part for part in self._parts if part.due(self._limits) <= now]:
             if not part.news:
                 part.began = now
@@ -197,14 +206,19 @@ class LocalTraces:
 
     def take_complete(self) -> Iterator[LocalTrace]:
         """The parts whose spans have all ended, without waiting for stragglers."""
-        for part in list(self._parts):
-            if part.complete_since is not None and not any(node.open for node in part.nodes.values()):
-                yield self._take(part)
+        yield from self._taken_early()
+        for part in [part for part in self._parts if part.complete]:
+            yield self._take(part)
 
     def take_all(self) -> Iterator[LocalTrace]:
         """Everything, complete or not, at the end."""
+        yield from self._taken_early()
         for part in list(self._parts):
             yield self._take(part)
+
+    def _taken_early(self) -> list[LocalTrace]:
+        ready, self._ready = self._ready, []
+        return ready
 
     def _part_for(self, trace_id: int, parent_is_local: bool, now: float) -> LocalTrace:
         """The part that a span or record without a known parent belongs to."""
@@ -215,8 +229,12 @@ class LocalTraces:
 
     def _add(self, part: LocalTrace) -> LocalTrace:
         if len(self._parts) >= self._limits.max_traces:
-            self._forget(next(iter(self._parts)))
-            self.evicted += 1
+            complete = next((part for part in self._parts if part.complete), None)
+            if complete is not None:  # it only waits for stragglers
+                self._ready.append(self._take(complete))
+            else:
+                self._forget(next(iter(self._parts)))
+                self.evicted += 1
         self._parts[part] = None
         self._by_trace[part.trace_id] = part
         return part

@@ -339,7 +339,7 @@ def test_disabled_instrumentations_are_off_unless_chosen() -> None:
     ("content", "problem"),
     [
         ("[tool.otelkit\n", "cannot be read"),
-        ("[tool]\notelkit = 3\n", "is no table"),
+        ("tool.otelkit = 3\n", "is no table"),
         ("tool = 'otelkit'\n", None),
         ("[tool.otelkit]\ninstrument = 3\n", "allowed is a table"),
         ("\ufeff[tool.otelkit]\nservice_name = 'x'\n", None),

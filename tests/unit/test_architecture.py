@@ -1,0 +1,242 @@
+"""The rules of the design that can be read off the source."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import otelkit
+from otelkit.semconv import TABLE
+from tests.support.process import run_python
+
+ROOT = Path(otelkit.__file__).resolve().parent
+MODULES = {
+    ".".join(("otelkit", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+LOW = ("engine", "signals", "delivery", "runtime")
+HIGH = ("instrumentation", "viewer", "stack", "slo", "cli")
+LONGEST_MODULE = 400
+PUBLIC_IN_ALL_BUT_NAME = ("opentelemetry._logs", "opentelemetry.sdk._logs")
+
+
+def tree(module: str) -> ast.Module:
+    """A module's syntax."""
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def imports(module: str) -> Iterator[tuple[str, str, int]]:
+    """Every import of a module, also those within functions: where from, which name (empty for all), the line."""
+    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, "", node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            source = node.module or ""
+            if node.level:
+                base = package.split(".")[: len(package.split(".")) - node.level + 1]
+                source = ".".join((*base, source)) if source else ".".join(base)
+            for alias in node.names:
+                yield source, alias.name, node.lineno
+
+
+def imported_modules(module: str) -> set[str]:
+    """The modules of otelkit that a module imports, by their full names."""
+    found = set()
+    for source, name, _ in imports(module):
+        full = f"{source}.{name}" if name else source
+        found.add(full if full in MODULES else source)
+    return {name for name in found if name == "otelkit" or name.startswith("otelkit.")}
+
+
+def part(module: str) -> str:
+    """The folder or top module that a module belongs to: `engine` of `otelkit.engine.tracing`."""
+    return module.split(".")[1] if "." in module else ""
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if part(name) in LOW])
+def test_the_way_of_a_record_points_one_way(module: str) -> None:
+    """Engine, signals, delivery and runtime know nothing of what stands above them."""
+    wrong = {name for name in imported_modules(module) if part(name) in (*HIGH, "wiring", "auto", "distro", "testing")}
+    assert not wrong, f"{module} imports {wrong}"
+    assert "otelkit" not in imported_modules(module), f"{module} imports the whole of otelkit"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nobody_sees_the_wiring_but_those_who_start_it(module: str) -> None:
+    """Else everything would hang together with everything."""
+    if part(module) in ("auto", "cli", "testing", "distro", "") or module == "otelkit.wiring":
+        return
+    assert "otelkit.wiring" not in imported_modules(module)
+
+
+def opentelemetry_aliases(module: str) -> dict[str, str]:
+    """Local names that stand for modules or objects of OpenTelemetry."""
+    found = {}
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "opentelemetry":
+                    found[alias.asname or alias.name.split(".")[0]] = alias.name if alias.asname else "opentelemetry"
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "opentelemetry":
+            for alias in node.names:
+                found[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    return found
+
+
+def is_private(dotted: str) -> bool:
+    """Whether a dotted name of OpenTelemetry has an underscore name in it that is not public in all but name."""
+    for allowed in PUBLIC_IN_ALL_BUT_NAME:
+        if dotted == allowed or dotted.startswith(f"{allowed}."):
+            dotted = dotted[len(allowed) :]
+    return any(name.startswith("_") and not name.startswith("__") for name in dotted.split("."))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_public_names_of_opentelemetry_are_imported_or_reached(module: str) -> None:
+    """Private ones move with every release (1.45 removed one and broke another library)."""
+    wrong = [
+        f"line {line}: {source}.{name}"
+        for source, name, line in imports(module)
+        if source.split(".")[0] == "opentelemetry" and is_private(f"{source}.{name}".rstrip("."))
+    ]
+    aliases = opentelemetry_aliases(module)
+    for node in ast.walk(tree(module)):
+        names: list[str] = []
+        at: ast.expr = node if isinstance(node, ast.Attribute) else ast.Name("")
+        while isinstance(at, ast.Attribute):
+            names.append(at.attr)
+            at = at.value
+        if names and isinstance(at, ast.Name) and at.id in aliases:
+            dotted = ".".join((aliases[at.id], *reversed(names)))
+            if is_private(dotted):
+                wrong.append(f"line {getattr(node, 'lineno', 0)}: {dotted}")
+    assert not wrong, f"{module}: {wrong}"
+
+
+def test_the_rule_on_private_names_finds_them() -> None:
+    """The check itself can fail."""
+    assert is_private("opentelemetry.sdk.trace._Span")
+    assert is_private("opentelemetry._events.get_logger")
+    assert is_private("opentelemetry.sdk._logs._internal.Logger")
+    assert not is_private("opentelemetry._logs.get_logger")
+    assert not is_private("opentelemetry.sdk._logs.export.LogRecordExporter")
+    assert not is_private("opentelemetry.trace.__name__")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_is_short_enough_to_be_read(module: str) -> None:
+    """At most 400 lines."""
+    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_says_what_it_is_for(module: str) -> None:
+    """One sentence at its head, and a name that is not a bucket."""
+    docstring = ast.get_docstring(tree(module))
+    assert docstring, module
+    assert docstring.splitlines()[0].rstrip().endswith((".", ":", ";", ",")) or "\n" in docstring
+    assert not set(module.split(".")) & {"utils", "util", "helpers", "helper", "manager", "base", "common", "misc"}
+
+
+DOCUMENTED = [
+    "AlreadyConfigured",
+    "ConfigurationError",
+    "FlushReport",
+    "OtelkitError",
+    "Registration",
+    "Telemetry",
+    "UnsupportedLibrary",
+    "bind",
+    "bootstrap",
+    "count",
+    "distribution",
+    "event",
+    "exception",
+    "flush",
+    "gauge",
+    "metrics",
+    "observe",
+    "shutdown",
+    "span",
+    "status",
+    "testing",
+    "traced",
+    "unbind",
+]
+
+
+def test_the_public_names_are_those_of_the_design() -> None:
+    """No more, no fewer, sorted, and each of them there."""
+    assert otelkit.__all__ == DOCUMENTED
+    for name in otelkit.__all__:
+        found = getattr(otelkit, name)
+        assert found.__doc__, name
+    others = {
+        name
+        for name, value in vars(otelkit).items()
+        if name.isidentifier()
+        and not name.startswith("_")
+        and name not in DOCUMENTED
+        and not hasattr(value, "__path__")
+    }
+    modules = {name for name in others if f"otelkit.{name}" in MODULES}
+    assert others == modules, f"public by accident: {others - modules}"
+
+
+def test_every_metric_of_instrumentation_comes_from_the_one_table() -> None:
+    """No instrument is made with a name of its own outside of instruments.py and the API for applications."""
+    makers = {
+        "create_counter",
+        "create_up_down_counter",
+        "create_histogram",
+        "create_gauge",
+        "create_observable_counter",
+        "create_observable_up_down_counter",
+        "create_observable_gauge",
+    }
+    wrong = []
+    for module in MODULES:
+        if part(module) in ("api", "engine") or module == "otelkit.instrumentation.instruments":
+            continue
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in makers:
+                wrong.append(f"{module}:{node.lineno}")
+    assert not wrong, wrong
+
+
+def test_every_metric_of_the_table_is_used() -> None:
+    """A row that nobody records would be a promise in the documentation."""
+    text = "\n".join(path.read_text(encoding="utf-8") for name, path in MODULES.items() if name != "otelkit.semconv")
+    constants = {
+        target.id
+        for node in tree("otelkit.semconv").body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+        and isinstance(getattr(importlib.import_module("otelkit.semconv"), target.id), type(TABLE[0]))
+    }
+    assert len(constants) == len(TABLE)
+    assert sorted(name for name in constants if name not in text) == []
+
+
+HEAVY = ("fastapi", "starlette", "sqlalchemy", "redis", "celery", "kombu", "grpc", "rich", "typer", "urllib3")
+
+
+def test_importing_and_starting_otelkit_imports_no_library_of_the_application(tmp_path: Path) -> None:
+    """A service that has Celery installed and never imports it goes on without it."""
+    source = f"""
+        import sys
+        import otelkit
+        print(sorted(set({HEAVY!r}) & set(sys.modules)))
+        otelkit.bootstrap("x")
+        print(sorted(set({HEAVY!r}) & set(sys.modules)))
+        otelkit.shutdown(0.0)
+    """
+    finished = run_python(source, cwd=tmp_path, environ={"OTELKIT_RUNTIME_METRICS": "true"})
+    assert finished.out.splitlines() == ["[]", "[]"]
