@@ -41,7 +41,7 @@ def main() -> None:
 
 def _requests(options: argparse.Namespace) -> dict[str, Any]:
     found = requests.measure(options.peers, rounds=options.rounds, requests=options.requests)
-    print(f"\n{requests.requests_tables(found)}\n\n{requests.arrivals_table(found)}", flush=True)
+    print(f"\n{requests.requests_tables(found)}\n\n{requests.arrivals(found)}", flush=True)
     return {"measured": [asdict(each) for each in found]}
 
 

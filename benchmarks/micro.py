@@ -107,7 +107,9 @@ def measure_starts(runs: int) -> dict[str, list[Start]]:
 
 def _start(python: Path, code: str, environ: Mapping[str, str]) -> Start:
     started = time.perf_counter()
-    pid = os.posix_spawn(python, [str(python), "-c", code], dict(environ))
+    # No terminal: otelkit would draw its tree there.
+    silent = [(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_WRONLY, 0) for descriptor in (1, 2)]
+    pid = os.posix_spawn(python, [str(python), "-c", code], dict(environ), file_actions=silent)
     _, status, used = os.wait4(pid, 0)
     elapsed = time.perf_counter() - started
     if status:

@@ -22,7 +22,7 @@ SAMPLES = 15
 REPEATS = 400
 BATCH = 512
 
-LABELS = {
+LABELS: dict[str, Any] = {
     "http.request.method": "GET",
     "http.route": "/orders/{number}",
     "http.response.status_code": 200,
@@ -88,11 +88,12 @@ def sdk() -> dict[str, float]:
 def otelkit() -> dict[str, float]:
     """otelkit, every default on."""
     import otelkit as kit
+    from otelkit.config.settings import SIGNALS
     from otelkit.delivery.encode import Encoder
 
     logger = _logger()
     kit.bootstrap()
-    encoder = Encoder(dict.fromkeys(("traces", "logs", "metrics"), {"service.name": "benchmark"}))
+    encoder = Encoder({signal: {"service.name": "benchmark"} for signal in SIGNALS})
     encoded = _encoded(encoder.spans, encoder.logs, encoder.metrics)
     return {**_emitted(logger, lambda: kit.flush(30.0)), **encoded}
 

@@ -175,13 +175,13 @@ def _lost(runs: Sequence[Measured]) -> str:
     return f"{missing / expected:.1%}" if expected else ""
 
 
-def arrivals_table(found: Sequence[Measured]) -> str:
-    """What each peer sends, by name, and what it lacks."""
-    rows = []
+def arrivals(found: Sequence[Measured]) -> str:
+    """What each peer sent, by name, and what it lacks."""
+    lines = []
     for name in _names(found):
-        if name == "none":
-            continue
-        runs = _of(found, name)
-        names = [", ".join(sorted({key for each in runs for key in each.received[kind]})) for kind in _KINDS]
-        rows.append((peer(name).title, *names, peer(name).lacks))
-    return table(("arrived", *_KINDS, "lacks"), rows)
+        lines.append(f"{peer(name).title}")
+        for kind in _KINDS:
+            names = sorted({key for each in _of(found, name) for key in each.received[kind]})
+            lines.append(f"  {kind}: {', '.join(names) or 'none'}")
+        lines.append(f"  lacks: {peer(name).lacks}")
+    return "\n".join(lines)

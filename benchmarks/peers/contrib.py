@@ -63,5 +63,6 @@ PEER = Peer(
     "OpenTelemetry, contrib",
     start,
     requirements=(*SDK, *LIBRARIES, "opentelemetry-instrumentation-fastapi"),
-    lacks="",
+    lacks="durations of SQL statements and Redis commands, cache hits, waits for a connection, process and runtime"
+    " metrics, request ids, the code's place of log lines, the server's own log lines; its HTTP names are the old ones",
 )

@@ -18,5 +18,6 @@ PEER = Peer(
     requirements=(*SDK, *LIBRARIES),
     # By default it makes a span for every dependency, endpoint and serialisation.
     fastapi_options={"telemetry": {"operation_spans": False}},
-    lacks="",
+    lacks="durations of SQL statements and Redis commands, cache hits, waits for a connection, process and runtime"
+    " metrics, request ids, client addresses, the code's place of log lines, the server's own log lines",
 )

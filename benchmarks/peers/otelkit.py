@@ -13,4 +13,9 @@ def start() -> Flush:
     return lambda: otelkit.flush(30.0)
 
 
-PEER = Peer("otelkit", start, requirements=("--editable", f"{CHECKOUT}[fastapi,sqlalchemy,redis]"), lacks="nothing")
+PEER = Peer(
+    "otelkit",
+    start,
+    requirements=("--editable", f"{CHECKOUT}[fastapi,sqlalchemy,redis]"),
+    lacks="sizes of responses, spans for single ASGI messages and for a pool's connects",
+)

@@ -6,39 +6,55 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-_NUMBER = r"""(?P<number>(?<![\w.$:@"`])[-+]?(?:0[xX][0-9a-fA-F]+|\d+\.?\d*(?:[eE][-+]?\d+)?)(?!\w))"""
-_COMMENT = r"""(?P<comment>--[^\n]*|/\*.*?(?:\*/|$))"""
-_DOUBLE_QUOTED = r"""(?P<name>"(?:[^"]|"")*(?:"|$))"""
+# A number is whatever begins with a digit: 0xFF, 1_000, 1.5e-3, 4f and what is glued to it.
+_NUMBER = r"""(?P<number>(?:(?<![\w.)])[-+])?(?<!\w)\.?\d[\w.]*(?:(?<=[eE])[-+][\w.]*)?)"""
+_QUOTED = r"""(?P<quoted>'(?:[^']|'')*(?:'|$))"""
+_ESCAPED = r"""'(?:[^'\\]|''|\\.)*(?:'|$)"""
+_DOUBLE_QUOTED = r'"(?:[^"]|"")*(?:"|$)'
+_BACKTICKED = r"`(?:[^`]|``)*(?:`|$)"
+_BLOCK = r"/\*(?:(?!\*/).)*(?:\*/|$)"
+_NESTED = _BLOCK
+for _ in range(3):  # comments within comments, as deep as anybody writes them
+    _NESTED = rf"/\*(?:(?!\*/|/\*).|{_NESTED})*(?:\*/|$)"
 
 
 def _tokens(*patterns: str) -> re.Pattern[str]:
-    return re.compile("|".join(patterns), re.DOTALL)
+    return re.compile("|".join((*patterns, _NUMBER)), re.DOTALL)
 
 
-# What a quote or a backslash means differs: read wrongly, a literal would stand outside of its quotes. An open quote
-# runs to the end, so that a statement that was cut or is broken shows less, never more.
-_STANDARD = _tokens(
-    _COMMENT,
-    r"""(?P<escaped>[eE]'(?:[^'\\]|''|\\.)*(?:'|$))""",
-    r"""(?P<quoted>'(?:[^']|'')*(?:'|$))""",
-    r"""(?P<dollar>\$(?P<tag>[A-Za-z_]*)\$.*?(?:\$(?P=tag)\$|$))""",
-    _DOUBLE_QUOTED,
-    _NUMBER,
+# What a quote, a backslash or a comment means differs: read wrongly, a literal would stand outside of its quotes. An
+# open quote runs to the end, so that a statement that was cut or is broken shows less, never more.
+_POSTGRESQL = _tokens(
+    rf"(?P<comment>--[^\n]*|{_NESTED})",
+    rf"(?P<escaped>(?<!\w)[eE]{_ESCAPED}(?:\s*\n\s*{_ESCAPED})*)",
+    _QUOTED,
+    r"(?P<dollar>(?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|$))",
+    rf"(?P<name>{_DOUBLE_QUOTED}|(?<!\w)\$\d+)",
+)
+_SQLITE = _tokens(
+    rf"(?P<comment>--[^\n]*|{_BLOCK})",
+    _QUOTED,
+    rf"(?P<name>{_DOUBLE_QUOTED}|{_BACKTICKED}|\[[^\]]*(?:\]|$)|[?:@$]\d+)",
+)
+_ORACLE = _tokens(
+    rf"(?P<comment>--[^\n]*|{_BLOCK})",
+    r"(?P<own>(?<!\w)[nN]?[qQ]'(?:\[.*?(?:\]'|$)|\{.*?(?:\}'|$)|\(.*?(?:\)'|$)|<.*?(?:>'|$)"
+    r"|(?P<delimiter>.).*?(?:(?P=delimiter)'|$)))",
+    _QUOTED,
+    rf"(?P<name>{_DOUBLE_QUOTED}|:\d+)",
 )
 _MYSQL = _tokens(
-    _COMMENT,
-    r"""(?P<quoted>'(?:[^'\\]|''|\\.)*(?:'|$))""",
+    rf"(?P<comment>#[^\n]*|--(?=\s|$)[^\n]*|{_BLOCK})",
+    rf"(?P<quoted>{_ESCAPED})",
     r"""(?P<double>"(?:[^"\\]|""|\\.)*(?:"|$))""",
-    r"""(?P<name>`(?:[^`]|``)*(?:`|$))""",
-    _NUMBER,
+    rf"(?P<name>{_BACKTICKED})",
 )
 _MSSQL = _tokens(
-    _COMMENT,
-    r"""(?P<quoted>'(?:[^']|'')*(?:'|$))""",
-    r"""(?P<name>\[[^\]]*(?:\]|$)|"(?:[^"]|"")*(?:"|$))""",
-    _NUMBER,
+    rf"(?P<comment>--[^\n]*|{_NESTED})",
+    _QUOTED,
+    rf"(?P<name>\[(?:[^\]]|\]\])*(?:\]|$)|{_DOUBLE_QUOTED})",
 )
-_DIALECTS = {"mysql": _MYSQL, "mariadb": _MYSQL, "mssql": _MSSQL}
+_DIALECTS = {"sqlite": _SQLITE, "oracle": _ORACLE, "mysql": _MYSQL, "mariadb": _MYSQL, "mssql": _MSSQL}
 _LISTS = re.compile(r"\(\s*(?:\?|%s|\$\d+|:\w+|%\(\w+\)s)(?:\s*,\s*(?:\?|%s|\$\d+|:\w+|%\(\w+\)s))+\s*\)")
 _SPACE = re.compile(r"\s+")
 _TARGET = re.compile(
@@ -67,7 +83,7 @@ def statement(sql: str, dialect: str) -> Statement:
     https://opentelemetry.io/docs/specs/semconv/db/database-spans/#generating-a-summary-of-the-query : the operation
     and its targets.
     """
-    text = _DIALECTS.get(dialect, _STANDARD).sub(_literal, sql[: _LONGEST_TEXT * 4])
+    text = _DIALECTS.get(dialect, _POSTGRESQL).sub(_literal, sql[: _LONGEST_TEXT * 4])
     text = _LISTS.sub("(?, …)", text)
     text = _SPACE.sub(" ", text).strip()[:_LONGEST_TEXT]
     word = re.match(r"[\s(]*(\w+)", text)

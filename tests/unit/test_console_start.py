@@ -62,12 +62,17 @@ def on_a_terminal(source: str, *, cwd: Path, environ: Mapping[str, str]) -> str:
 
 
 def test_a_terminal_alone_shows_the_tree(tmp_path: Path) -> None:
-    """With no exporter and no endpoint named, in colours; that nothing listens at the default endpoint stays unsaid."""
+    """With no exporter and no endpoint named, and in colours."""
     shown = on_a_terminal(SCRIPT.format(settings=""), cwd=tmp_path, environ={"COLUMNS": "120"})
     assert TREE.search(COLOUR.sub("", shown)), shown
     assert COLOUR.search(shown)
     assert "traces=otlp→http://localhost:4318/v1/traces" in shown
-    assert "WARNING otelkit" not in COLOUR.sub("", shown)
+
+
+def test_nobody_at_the_default_endpoint_is_not_worth_a_word(tmp_path: Path) -> None:
+    """Whoever only looks at the tree is not told at the start, nor at the end, that nothing was delivered."""
+    shown = on_a_terminal(SCRIPT.format(settings=""), cwd=tmp_path, environ={"NO_COLOR": "1"})
+    assert "WARNING otelkit" not in shown
 
 
 def test_no_color_is_honoured(tmp_path: Path) -> None:

@@ -154,7 +154,8 @@ def statements(draw: Any) -> tuple[str, str]:
     for _ in range(draw(st.integers(1, 5))):
         if draw(st.booleans()):
             parts += [" ", draw(st.sampled_from(NOISE[dialect])), " "]
-        parts += [draw(st.sampled_from(BETWEEN)), draw(LITERALS[dialect])]
+        literal = draw(LITERALS[dialect])
+        parts += [draw(st.sampled_from(BETWEEN)), "" if literal[0] in "'.+-" else " ", literal]
     return dialect, "".join(parts)
 
 

@@ -1,0 +1,171 @@
+"""The endpoint that a Prometheus server pulls metrics from, asked over real HTTP."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import otelkit
+from otelkit.errors import ConfigurationError
+from tests.support.process import run_python
+from tests.support.server import free_port
+
+
+@pytest.fixture
+def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Telemetry that serves /metrics on this port of loopback and exports nothing."""
+    found = free_port()
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_HOST", "127.0.0.1")
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", str(found))
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_LOGS_EXPORTER", "none")
+    monkeypatch.setenv("OTELKIT_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("OTELKIT_DISABLED_INSTRUMENTATIONS", "*")
+    monkeypatch.setenv("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "*")
+    yield found
+    otelkit.shutdown(0)
+
+
+def scrape(port: int) -> str:
+    """What GET /metrics answers."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        assert answer.status == 200
+        return str(answer.read().decode())
+
+
+def test_metrics_are_served(port: int) -> None:
+    """Counters, gauges, histograms and what is observed, by the names that Prometheus has for them, without scopes."""
+    otelkit.bootstrap("shop")
+    otelkit.count("orders.placed", 2, plan="pro", _unit="{order}")
+    otelkit.gauge("cache.entries", 3)
+    otelkit.distribution("cart.fill.duration", 0.5, _unit="s")
+    with otelkit.observe("queue.depth", lambda: 7):
+        text = scrape(port)
+    assert 'orders_placed_total{plan="pro"} 2.0\n' in text
+    assert "cache_entries 3.0\n" in text
+    assert "queue_depth 7.0\n" in text
+    assert "cart_fill_duration_seconds_count 1.0\n" in text
+    assert re.search(r'^target_info\{.*service_name="shop".*\} 1.0$', text, re.MULTILINE)
+    assert "otel_scope" not in text
+    otelkit.count("orders.placed", 40, plan="pro", _unit="{order}")
+    assert 'orders_placed_total{plan="pro"} 42.0\n' in scrape(port)
+
+
+def test_prometheus_own_tool_accepts_the_format(port: int) -> None:
+    """promtool parses the whole answer; what it says of names concerns style alone."""
+    promtool = shutil.which("promtool", path=os.environ.get("OTELKIT_STACK_BIN", "") or None)
+    if promtool is None:
+        pytest.skip("not found: promtool (OTELKIT_STACK_BIN, PATH)")
+    otelkit.bootstrap("shop")
+    otelkit.count("orders.placed", 2, plan='a "quoted\n\\plan"', _unit="{order}")
+    otelkit.distribution("cart.fill.duration", 0.5, _unit="s")
+    checked = subprocess.run(
+        [promtool, "check", "metrics"], input=scrape(port), capture_output=True, text=True, timeout=30, check=False
+    )
+    assert checked.returncode in (0, 3), checked.stderr  # 3: it parsed, and its linter has remarks
+
+
+def test_scrapes_at_once_do_not_mix(port: int) -> None:
+    """Many at a time get the same families, each once."""
+    otelkit.bootstrap("shop", runtime_metrics=False)
+    otelkit.count("orders.placed", 2)
+    answers: list[str] = []
+    threads = [threading.Thread(target=lambda: answers.append(scrape(port))) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 16
+    assert {answer.count("orders_placed_total 2.0\n") for answer in answers} == {1}
+
+
+def test_the_port_is_free_again_after_the_end(port: int) -> None:
+    """Nobody answers after shutdown; a new start serves new numbers at the same place."""
+    otelkit.bootstrap("shop")
+    otelkit.count("orders.placed", 2)
+    assert "orders_placed_total 2.0" in scrape(port)
+    otelkit.shutdown()
+    with pytest.raises(urllib.error.URLError):
+        scrape(port)
+    otelkit.bootstrap("shop")
+    otelkit.count("orders.placed", 1)
+    assert "orders_placed_total 1.0" in scrape(port)
+
+
+def test_a_taken_port_is_one_clear_error(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    """It names the variable, the port and the remedy; the application goes on."""
+    with socket.create_server(("127.0.0.1", port)), caplog.at_level(logging.WARNING, "otelkit"):
+        otelkit.bootstrap("shop")
+        otelkit.count("orders.placed")
+    (record,) = [record for record in caplog.records if record.name == "otelkit.pull"]
+    assert record.levelname == "ERROR"
+    message = record.getMessage()
+    assert f"OTEL_EXPORTER_PROMETHEUS_PORT={port}: another process listens on 127.0.0.1:{port}" in message
+    assert "set OTEL_EXPORTER_PROMETHEUS_PORT to a free port" in message
+    assert otelkit.status()["state"] == "running"
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no host at all"])
+def test_an_address_that_is_not_ours_is_one_clear_error(
+    host: str, port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also a name that nobody knows."""
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_HOST", host)
+    with caplog.at_level(logging.WARNING, "otelkit"):
+        otelkit.bootstrap("shop")
+    (record,) = [record for record in caplog.records if record.name == "otelkit.pull"]
+    assert record.levelname == "ERROR"
+    assert f"OTEL_EXPORTER_PROMETHEUS_HOST={host!r}" in record.getMessage()
+
+
+@pytest.mark.parametrize("missing", ["prometheus_client", "opentelemetry.exporter.prometheus"])
+def test_a_missing_package_is_named(
+    missing: str, port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a WARNING with the command that helps; under OTELKIT_STRICT it raises."""
+    monkeypatch.setitem(sys.modules, missing, None)
+    with caplog.at_level(logging.WARNING, "otelkit"):
+        otelkit.bootstrap("shop")
+    (record,) = [record for record in caplog.records if record.name == "otelkit.pull"]
+    assert record.levelname == "WARNING"
+    assert "pip install 'otelkit[prometheus]'" in record.getMessage()
+    otelkit.shutdown(0)
+    with pytest.raises(ConfigurationError, match=r"pip install 'otelkit\[prometheus\]'"):
+        otelkit.bootstrap("shop", strict=True)
+
+
+def test_a_forked_child_does_not_answer(tmp_path: Path) -> None:
+    """It lets go of the socket: with the parent's end the port is free, whatever the child does."""
+    port = free_port()
+    source = f"""
+    import os, signal, socket, time, urllib.request, otelkit
+    otelkit.bootstrap("shop", metrics_exporter="prometheus", traces_exporter="none", logs_exporter="none",
+                      prometheus_host="127.0.0.1", prometheus_port={port})
+    otelkit.count("orders.placed")
+    child = os.fork()
+    if child == 0:
+        otelkit.count("orders.placed")
+        signal.pause()
+    url = "http://127.0.0.1:{port}/metrics"
+    for _ in range(5):
+        assert b"orders_placed_total 1.0" in urllib.request.urlopen(url, timeout=5).read()
+    otelkit.shutdown()
+    socket.create_server(("127.0.0.1", {port})).close()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    print("done")
+    """
+    assert run_python(source, cwd=tmp_path).out == "done\n"
