@@ -46,3 +46,8 @@ $(DEMO): pyproject.toml | $(PIP)
 $(DEV): pyproject.toml | $(PIP)
 	$(BIN)/python -m pip install --quiet --editable '.[all,demo]' --group dev
 	@touch $@ $(DEMO)
+
+# The peers' environments (benchmarks/.env-*) are made in the first run.
+.PHONY: bench
+bench: $(DEMO)
+	@$(BIN)/python -m benchmarks $(ARGS)

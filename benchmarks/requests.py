@@ -1,10 +1,11 @@
-"""CPU per request: every peer's server, anew in each round and in turn, the whole process's time, exports included."""
+"""CPU per request: the server's whole process, all threads, until everything it recorded has been sent."""
 
 from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from examples.shop.redis_server import redis_server
 
 ORDERS = 500
 _WARM_UP = 200
+_TURN = 100
 _KINDS = ("spans", "logs", "points")
 
 
@@ -59,30 +61,78 @@ class Measured:
 
 
 def measure(peers: Sequence[str], *, rounds: int, requests: int) -> list[Measured]:
-    """Runs every peer in every round, each round in another order. `none` should be among them."""
+    """Runs every peer in every round: new servers, asked in short turns. `none` should be among them."""
     pythons = {name: environment(name, (*APPLICATION, *peer(name).requirements)) for name in peers}
     found: list[Measured] = []
-    with tempfile.TemporaryDirectory(prefix="otelkit-bench-") as name, redis_server() as redis_url:
-        folder = Path(name)
-        database = _seed(folder, redis_url)
-        with sink(folder) as port:
-            environ = clean_environment(
-                OTEL_SERVICE_NAME="benchmark",
-                OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}",
-                OTELKIT_STATE_DIR=str(folder / "state"),
-                **{DATABASE: str(database), REDIS_URL: redis_url},
-            )
+    with tempfile.TemporaryDirectory(prefix="otelkit-bench-") as temporary, redis_server() as redis_url:
+        folder = Path(temporary)
+        environ = clean_environment(
+            OTEL_SERVICE_NAME="benchmark",
+            OTELKIT_STATE_DIR=str(folder / "state"),
+            **{DATABASE: str(_seed(folder, redis_url)), REDIS_URL: redis_url},
+        )
+        with ExitStack() as sinks:
+            ports = {name: sinks.enter_context(sink(folder)) for name in peers}
             for number in range(rounds):
-                for name in _turned(peers, number):
-                    log = folder / f"{name}.log"
-                    with child(pythons[name], "benchmarks.serve", name, environ=environ, log=log) as server:
-                        found += [_measure(number, name, route, requests, server, port) for route in ROUTES]
+                with ExitStack() as servers:
+                    running = []
+                    for name in peers:
+                        own = {**environ, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{ports[name]}"}
+                        words, log = ("benchmarks.serve", name), folder / f"{name}.log"
+                        server = servers.enter_context(child(pythons[name], *words, environ=own, log=log))
+                        client = servers.enter_context(closing(Client(server.port)))
+                        running.append(_Running(name, server, ports[name], client))
+                    for route in ROUTES:
+                        found += _round(number, route, running, requests)
     return found
 
 
-def _turned(peers: Sequence[str], by: int) -> list[str]:
-    by %= len(peers)
-    return [*peers[by:], *peers[:by]]
+class _Running:
+    """A peer's server and its sink, during one round."""
+
+    def __init__(self, name: str, server: Child, sink_port: int, client: Client) -> None:
+        self.name = name
+        self._server = server
+        self._sink_port = sink_port
+        self._client = client
+
+    def ask(self, paths: Iterable[str]) -> None:
+        """Asks for these paths."""
+        for path in paths:
+            self._client.get(path)
+
+    def settle(self) -> tuple[float, dict[str, dict[str, int]]]:
+        """Has everything sent; the process's CPU seconds so far, and what arrived since the last time."""
+        cpu_s = float(self._server.ask()["cpu_s"])
+        return cpu_s, received(self._sink_port)
+
+
+def _round(number: int, route: Route, running: Sequence[_Running], requests: int) -> list[Measured]:
+    """One route of one round. The peers take turns of few requests: what else the machine does hits all alike."""
+    before: dict[str, tuple[float, dict[str, dict[str, int]]]] = {}
+    for each in running:
+        each.ask(islice(cycle(route.paths), _WARM_UP))
+        before[each.name] = each.settle()
+    asked = 0
+    while asked < requests:
+        turn = min(_TURN, requests - asked)
+        for each in _turned(running, asked // _TURN):
+            each.ask(islice(cycle(route.paths), asked, asked + turn))
+        asked += turn
+    found = []
+    for each in running:
+        started_s, warm = before[each.name]
+        ended_s, arrived = each.settle()
+        expected = {kind: round(sum(warm[kind].values()) / _WARM_UP) * requests for kind in ("spans", "logs")}
+        cpu_us = (ended_s - started_s) / requests * 1e6
+        found.append(Measured(number, each.name, route.name, requests, cpu_us, expected, arrived))
+    return found
+
+
+def _turned(running: Sequence[_Running], by: int) -> list[_Running]:
+    """The peers in another order at each turn: nobody is always after the same one."""
+    by %= len(running)
+    return [*running[by:], *running[:by]]
 
 
 def _seed(folder: Path, redis_url: str) -> Path:
@@ -95,32 +145,6 @@ def _seed(folder: Path, redis_url: str) -> Path:
     with Redis.from_url(redis_url) as client:
         client.mset({f"stock:sku-{number}": number for number in range(1, ORDERS + 1)})
     return path
-
-
-def _measure(number: int, name: str, route: Route, requests: int, server: Child, sink_port: int) -> Measured:
-    client = Client(server.port)
-    try:
-        _ask(client, route, _WARM_UP)
-        before_s = server.ask()["cpu_s"]
-        warm = received(sink_port)
-        _ask(client, route, requests)
-        after_s = server.ask()["cpu_s"]
-    finally:
-        client.close()
-    return Measured(
-        number,
-        name,
-        route.name,
-        requests,
-        (after_s - before_s) / requests * 1e6,
-        {kind: round(sum(warm[kind].values()) / _WARM_UP) * requests for kind in ("spans", "logs")},
-        received(sink_port),
-    )
-
-
-def _ask(client: Client, route: Route, times: int) -> None:
-    for path in islice(cycle(route.paths), times):
-        client.get(path)
 
 
 def requests_tables(found: Sequence[Measured]) -> str:

@@ -13,7 +13,8 @@ from otelkit.api.measures import Registration, count, distribution, gauge, obser
 from otelkit.api.spans import span, traced
 from otelkit.delivery.report import FlushReport
 from otelkit.errors import AlreadyConfigured, ConfigurationError, OtelkitError, UnsupportedLibrary
-from otelkit.wiring import Telemetry, bootstrap, flush, shutdown, status
+from otelkit.telemetry import Telemetry
+from otelkit.wiring import bootstrap, flush, shutdown, status
 
 __all__ = [
     "AlreadyConfigured",

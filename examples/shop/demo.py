@@ -15,10 +15,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx
 from rich.console import Console
@@ -31,6 +31,8 @@ from examples.shop.redis_server import RedisUnavailable, redis_server
 from otelkit.stack.native import NativeStack, Ports, missing_binaries
 from otelkit.stack.queries import NotArrived
 from otelkit.stack.server import StackError
+
+T = TypeVar("T")
 
 WEB_PORT: Final = 8000
 FIRST_ORDERS: Final = 3
@@ -106,27 +108,23 @@ def run(*, count: int | None, rate_per_s: float, data_dir: Path) -> None:
     """
     with _run_folder(data_dir) as folder, ExitStack() as running:
         stack = _start_stack(folder, running)
-        with _announced(running, "Redis"):
-            redis_url = running.enter_context(redis_server())
-        with _announced(running, "the shop"):
-            shop = running.enter_context(
-                running_shop(
-                    folder,
-                    redis_url=redis_url,
-                    environ=_environment(folder, stack),
-                    port=WEB_PORT if _is_free(WEB_PORT) else free_port(),
-                    echo=_echo if stack is None else None,
-                )
-            )
+        redis_url = running.enter_context(_announced("Redis", redis_server()))
+        starting = running_shop(
+            folder,
+            redis_url=redis_url,
+            environ=_environment(folder, stack),
+            port=WEB_PORT if _is_free(WEB_PORT) else free_port(),
+            echo=_echo if stack is None else None,
+        )
+        shop = running.enter_context(_announced("the shop", starting))
         _say("The shop", heading=True)
         _say(f"  Redis       {redis_url}")
         _say(f"  web         {shop.url}  (uvicorn, process {shop.web.pid})")
         _say(f"  worker      Celery, prefork, 2 children  (process {shop.worker.pid})")
         _say(f"  logs        {os.path.relpath(folder)}")
-        how_many, end = ("orders", "Ctrl-C ends the demo") if count is None else (f"{count} orders", "then it ends")
-        _say(f"\nPlacing {how_many}, one every {1 / rate_per_s:g} s; {end}.", heading=True)
-        with _announced(running, "the load"):
-            load = running.enter_context(Load(shop.url, count=count, rate_per_s=rate_per_s))
+        until = "until Ctrl-C" if count is None else f"{count} in all"
+        _say(f"\nPlacing an order every {1 / rate_per_s:g} s, {until}.", heading=True)
+        load = running.enter_context(_announced("the load", Load(shop.url, count=count, rate_per_s=rate_per_s)))
         first = count or FIRST_ORDERS
         if not load.wait_for(first, timeout_s=first / rate_per_s + ORDER_TIMEOUT_S):
             raise DemoError(f"the shop did not answer {first} orders in time")
@@ -174,8 +172,8 @@ def _start_stack(folder: Path, running: ExitStack) -> NativeStack | None:
         Ports().check_free()
     except StackError:
         ports = None
-    with _announced(running, "the collector and the stores"):
-        stack = running.enter_context(NativeStack(folder / "stack", ports=ports))
+    starting = NativeStack(folder / "stack", ports=ports)
+    stack = running.enter_context(_announced("the collector and the stores", starting))
     _say("The stack", heading=True)
     _say(f"  collector   {stack.otlp_http}  (OTLP/HTTP)")
     _say(f"  Tempo       {stack.tempo}")
@@ -198,11 +196,17 @@ def _environment(folder: Path, stack: NativeStack | None) -> dict[str, str]:
 
 @contextmanager
 def _run_folder(data_dir: Path) -> Iterator[Path]:
-    """A new folder in `data_dir`; it stays where something failed, for its logs."""
+    """A new folder in `data_dir`; it stays where something failed and left a log."""
     data_dir.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=data_dir)).absolute()
     try:
         yield folder
+    except Exception:
+        if any(folder.iterdir()):
+            _say(f"\nThe logs of this run are in {os.path.relpath(folder)}")
+        else:
+            folder.rmdir()
+        raise
     except KeyboardInterrupt:
         shutil.rmtree(folder)
         raise
@@ -210,10 +214,16 @@ def _run_folder(data_dir: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _announced(running: ExitStack, what: str) -> Iterator[None]:
-    """Says when what is started in the block has ended."""
-    running.callback(_say, f"  {what} ended")
-    yield
+def _announced(what: str, starting: AbstractContextManager[T]) -> Iterator[T]:
+    """Says when what has been started has ended."""
+    started = False
+    try:
+        with starting as running:
+            started = True
+            yield running
+    finally:
+        if started:
+            _say(f"  {what} ended")
 
 
 @contextmanager
@@ -276,7 +286,7 @@ def main() -> int:
         except KeyboardInterrupt:
             pass
         except (DemoError, NotArrived, RedisUnavailable, ShopError, StackError) as error:
-            print(f"the demo failed: {error}\n(logs of this run are in {arguments.data})", file=sys.stderr)
+            print(f"the demo failed: {error}", file=sys.stderr)
             return 1
     return 0
 

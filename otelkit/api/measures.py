@@ -7,14 +7,23 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from opentelemetry.metrics import CallbackOptions, Observation, get_meter
+from opentelemetry.metrics import CallbackOptions, Meter, Observation, get_meter
 
 from otelkit.api.attributes import Attributes, AttributeValue, merged
 from otelkit.api.names import check_metric_name
 from otelkit.runtime import before, guard
 
 logger = logging.getLogger("otelkit")
-meter = get_meter("otelkit")
+
+
+def meter() -> Meter:
+    """otelkit's meter for the application's metrics.
+
+    Asked for at each creation: one from before bootstrap is the API's proxy, whose lock a fork may leave locked in the
+    child for ever.
+    """
+    return get_meter("otelkit")
+
 
 _instruments: dict[tuple[str, str, str], Any] = {}
 _refused: set[str] = set()
@@ -100,7 +109,7 @@ class _Observed:
     def __init__(self, name: str, unit: str) -> None:
         self._registrations: tuple[Registration, ...] = ()
         self._lock = threading.Lock()
-        meter.create_observable_gauge(name, [self._collect], unit)
+        meter().create_observable_gauge(name, [self._collect], unit)
 
     def _collect(self, options: CallbackOptions) -> Iterable[Observation]:
         return [found for registration in self._registrations if (found := registration.value()) is not None]
@@ -153,5 +162,5 @@ def _instrument(kind: str, name: str, unit: str) -> Any | None:
             _refused.add(name)
             logger.warning("%s; its calls do nothing", error)
             return None
-        found = _instruments[(kind, name, unit)] = getattr(meter, f"create_{kind}")(name, unit)
+        found = _instruments[(kind, name, unit)] = getattr(meter(), f"create_{kind}")(name, unit)
     return found

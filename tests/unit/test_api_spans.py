@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 from opentelemetry import trace
@@ -52,7 +53,7 @@ def test_the_kind_can_be_chosen(exported: Started, kind: str) -> None:
 def test_root_begins_a_new_trace_inside_of_another(exported: Started) -> None:
     """`_root` cuts the parent off, links keep the connection, whatever form they are given in."""
     with otelkit.span("outer") as outer:
-        links = [outer, outer.get_span_context(), trace.Link(outer.get_span_context(), {"why": "retry"})]
+        links: list[Any] = [outer, outer.get_span_context(), trace.Link(outer.get_span_context(), {"why": "retry"})]
         with otelkit.span("apart", _root=True, _links=links):
             pass
     spans = exported.spans()
@@ -138,6 +139,6 @@ def test_threads_begin_traces_of_their_own(exported: Started) -> None:
 
 def test_bad_attribute_values_never_raise(exported: Started) -> None:
     """A value that OpenTelemetry has no type for does not cost the span."""
-    with otelkit.span("odd", {"n": None}, thing=object(), mixed=[1, "a"], nested={"a": 1}) as span:  # type: ignore[dict-item, arg-type, list-item]
+    with otelkit.span("odd", {"n": None}, thing=object(), mixed=[1, "a"], nested={"a": 1}) as span:  # type: ignore[dict-item, arg-type]
         span.set_attribute("set", {1, 2})  # type: ignore[arg-type]
     assert "odd" in exported.spans()

@@ -777,6 +777,6 @@ def test_real_log_records_mean_what_the_official_encoders_mean() -> None:
     )
     logger.emit(LogRecord(observed_timestamp=6, body="plain"))
     finished = memory.get_finished_logs()
-    body, failed = encoder(dict(resource.attributes)).logs(finished)
+    body, failed = encoder(dict(resource.attributes)).logs(finished)  # type: ignore[arg-type]
     assert failed == 0
     assert ExportLogsServiceRequest.FromString(body) == encode_logs(finished)

@@ -244,7 +244,7 @@ def test_tls_checks_the_server_and_presents_the_client(tmp_path: Path) -> None:
     credentials = grpc.ssl_server_credentials(
         [(read["server.key"], read["server.pem"])], root_certificates=read["ca.pem"], require_client_auth=True
     )
-    files = {
+    files: dict[str, Any] = {
         "certificate": str(folder / "ca.pem"),
         "client_certificate": str(folder / "client.pem"),
         "client_key": str(folder / "client.key"),

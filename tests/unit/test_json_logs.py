@@ -181,5 +181,10 @@ logging.getLogger("shop").warning("three")
 
 def test_without_the_setting_nothing_is_formatted(tmp_path: Path) -> None:
     """The default leaves handlers alone."""
-    source = "import logging, otelkit\notelkit.bootstrap('x', otel_log_level='critical')\nlogging.warning('plain')\notelkit.shutdown(0.0)"
+    source = """
+import logging, otelkit
+otelkit.bootstrap('x', otel_log_level='critical')
+logging.warning('plain')
+otelkit.shutdown(0.0)
+"""
     assert run_python(source, cwd=tmp_path).err == "WARNING:root:plain\n"

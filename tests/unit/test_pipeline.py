@@ -13,11 +13,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from opentelemetry.sdk.metrics.export import AggregationTemporality, Metric, MetricsData, NumberDataPoint, Sum
-from opentelemetry.sdk.metrics.export import ResourceMetrics, ScopeMetrics
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Metric,
+    MetricsData,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
@@ -259,10 +265,10 @@ def test_the_application_is_not_slowed_down_by_a_next_hop_that_hangs(tmp_path: P
         pipeline.spans.put(a_span(0))
         slowest = 0.0
         for number in range(20_000):
-            before = time.thread_time()
+            before = time.monotonic()
             pipeline.spans.put(a_span(number) if number % 100 == 0 else a_span(1))
-            slowest = max(slowest, time.thread_time() - before)
-        assert slowest < 0.1
+            slowest = max(slowest, time.monotonic() - before)
+        assert slowest < 5.0  # a wait for the sender would be 30
         report = pipeline.flush(0.0)
         accepted, outcomes = balance(pipeline)
         assert not report.ok
@@ -488,6 +494,7 @@ def test_no_secret_of_the_address_or_the_headers_is_ever_logged(
 ) -> None:
     """Whatever the next hop answers, and when nobody answers at all."""
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "otelkit")
     secret = "c4n4ry"
     for status in (503, 401, 413):
         sink.answer = lambda path, status=status: Answer(status=status)  # type: ignore[misc]

@@ -109,6 +109,18 @@ def restless() -> Iterator[None]:
     sys.setswitchinterval(interval)
 
 
+def take_all(
+    queue: SignalQueue[int], barrier: threading.Barrier, taken: list[int], failures: list[BaseException]
+) -> None:
+    """The worker's side until nothing is left: the sizes of its batches, or what went wrong."""
+    barrier.wait()
+    try:
+        while batch := queue.take():
+            taken.append(len(batch))
+    except BaseException as error:  # noqa: BLE001 - the test shows it
+        failures.append(error)
+
+
 @pytest.mark.usefixtures("restless")
 def test_a_sweep_beside_a_taking_worker_loses_no_record(tmp_path: Path) -> None:
     """Shutdown's deadline may end while the worker is in the middle of taking: each record is one side's."""
@@ -120,15 +132,7 @@ def test_a_sweep_beside_a_taking_worker_loses_no_record(tmp_path: Path) -> None:
         failures: list[BaseException] = []
         barrier = threading.Barrier(2)
 
-        def take(made: Made = made, taken: list[int] = taken) -> None:
-            barrier.wait()
-            try:
-                while batch := made.queue.take():
-                    taken.append(len(batch))
-            except BaseException as error:  # noqa: BLE001 - the test shows it
-                failures.append(error)
-
-        worker = threading.Thread(target=take)
+        worker = threading.Thread(target=take_all, args=(made.queue, barrier, taken, failures))
         worker.start()
         barrier.wait()
         made.queue.sweep()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from otelkit.config import parse
 from otelkit.config.load import Loaded, load
-from otelkit.config.settings import NOT_HONOURED, OTLP_PARTS, SIGNALS, TABLE, Signal
+from otelkit.config.not_honoured import NOT_HONOURED
+from otelkit.config.settings import OTLP_PARTS, SIGNALS, TABLE, Signal
 from otelkit.errors import ConfigurationError, OtelkitError
 
 # One text that each variable allows, and the value that it means.
@@ -171,7 +173,7 @@ def test_a_wrong_value_names_variable_value_and_what_is_allowed(env: str) -> Non
     assert "OTELKIT_STRICT is on" in str(error.value)
     assert isinstance(error.value, (OtelkitError, ValueError))
     with pytest.raises(ConfigurationError, match=TABLE[env].key):
-        loaded(**{TABLE[env].key: bad})
+        load({TABLE[env].key: bad}, {})
 
 
 def test_a_wrong_value_falls_back_to_the_next_source(tmp_path: Path) -> None:
@@ -215,7 +217,7 @@ def test_credentials_in_an_address_are_not_printed(env: str, url: str) -> None:
 def test_an_unknown_keyword_argument_is_an_error_with_a_hint(given: str, hint: str, tmp_path: Path) -> None:
     """In code it is always raised; in pyproject.toml it is a problem."""
     with pytest.raises(ConfigurationError, match="keyword argument of bootstrap") as error:
-        loaded(**{given: "x"})
+        load({given: "x"}, {})
     assert hint in str(error.value)
     (tmp_path / "pyproject.toml").write_text(f'[tool.otelkit]\n{given} = "x"\n')
     (problem,) = loaded(directory=tmp_path).problems
@@ -412,10 +414,8 @@ ANY_TEXT = st.one_of(
 @given(text=ANY_TEXT)
 def test_a_parser_returns_or_raises_valueerror(name: str, text: str) -> None:
     """Nothing else, whatever a variable holds."""
-    try:
+    with contextlib.suppress(ValueError):
         PARSERS[name](text)
-    except ValueError as error:
-        assert str(error)
 
 
 @given(st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1), st.text(st.characters(codec="utf-8"))))
@@ -458,7 +458,7 @@ def test_a_header_value_cannot_inject_another_header(text: str) -> None:
 @pytest.mark.parametrize("text", ["x y=1", "=1", "x", "x:=1", "ü=1"])
 def test_a_header_name_is_a_token(text: str) -> None:
     """RFC 9110."""
-    with pytest.raises(ValueError, match="name|pairs"):
+    with pytest.raises(ValueError, match=r"name|pairs"):
         parse.headers(text)
 
 

@@ -75,8 +75,7 @@ def _oracle(content: str) -> str:
 
 
 NUMBERS = st.sampled_from(
-    [NUMBER, f"-{NUMBER}", f"+{NUMBER}", f"{NUMBER}.5", f"0.{NUMBER}", f".{NUMBER}", f"{NUMBER}.", f"1e{NUMBER}"]
-    + [f"{NUMBER}e-3", f"1.5E+{NUMBER}", f"-.{NUMBER}"]
+    [form.replace("N", NUMBER) for form in ("N", "-N", "+N", "N.5", "0.N", ".N", "N.", "1eN", "Ne-3", "1.5E+N", "-.N")]
 )
 LITERALS: dict[str, Any] = {
     "postgresql": st.one_of(

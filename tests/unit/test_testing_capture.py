@@ -14,6 +14,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 import otelkit
 from otelkit import testing
+from otelkit.signals import correlation
 from otelkit.testing import Captured
 from otelkit.testing.measured import Distribution
 
@@ -240,6 +241,7 @@ def test_nothing_of_the_binding_is_left(telemetry: Captured) -> None:
 
 def test_outside_of_pytest_a_context_manager_does_it() -> None:
     """What was captured can be asked after the block; what comes later is not in it."""
+    state = otelkit.status()["state"]
     with testing.capture() as telemetry:
         place_order()
         with pytest.raises(RuntimeError, match="captured already"), testing.capture():
@@ -249,7 +251,21 @@ def test_outside_of_pytest_a_context_manager_does_it() -> None:
     assert len(telemetry.spans.named("order.place")) == 2
     assert telemetry.metrics.value("orders.placed", plan="pro") == 4
     assert len(telemetry.logs.with_text("stock")) == 2
-    assert otelkit.status()["state"] == "not started"
+    assert otelkit.status()["state"] == state
+
+
+def test_what_is_bound_around_a_capture_stays_around_it() -> None:
+    """It is not on the captured spans, and is back afterwards."""
+    with otelkit.bind(tenant="outer"):
+        with testing.capture() as telemetry:
+            otelkit.bind(user_id=7)
+            with otelkit.span("captured"):
+                pass
+        with testing.capture() as again, otelkit.span("captured"):
+            pass
+        assert correlation.bound() == {"tenant": "outer"}
+    assert telemetry.spans.one().attributes == {"user.id": 7}
+    assert again.spans.one().attributes == {}
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

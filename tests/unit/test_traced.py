@@ -118,12 +118,12 @@ def test_methods_of_all_kinds(exported: Started) -> None:
         def static(x: int) -> int:
             return x
 
-        @otelkit.traced  # type: ignore[arg-type]
+        @otelkit.traced
         @staticmethod
         def static_below(x: int) -> int:
             return x
 
-        @otelkit.traced  # type: ignore[arg-type, call-overload]
+        @otelkit.traced
         @classmethod
         def of_class_below(cls, x: int) -> int:
             assert cls is Shop

@@ -408,7 +408,7 @@ def test_mutual_tls_presents_the_clients_certificate(certificates: Path) -> None
     """And without one the server does not take the request."""
     with Raw(OK, server_context(certificates, ask_client=True)) as server:
         ca = str(certificates / "ca.pem")
-        files = {
+        files: dict[str, Any] = {
             "client_certificate": str(certificates / "client.pem"),
             "client_key": str(certificates / "client.key"),
         }

@@ -91,5 +91,5 @@ def test_bytes_that_are_no_message_raise_valueerror_alone(content: bytes) -> Non
 )
 def test_truncated_messages_are_recognised(content: bytes) -> None:
     """Each way in which a message can end too early."""
-    with pytest.raises(ValueError, match="truncated|wire type|ten bytes"):
+    with pytest.raises(ValueError, match=r"truncated|wire type|ten bytes"):
         list(wire.read_fields(content))
