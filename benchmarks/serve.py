@@ -29,7 +29,8 @@ def serve(name: str) -> None:
     from benchmarks.app import create
 
     app = create(**chosen.fastapi_options)
-    server = uvicorn.Server(uvicorn.Config(app, access_log=False))
+    # The peers take turns: a connection idles for as long as the others take.
+    server = uvicorn.Server(uvicorn.Config(app, access_log=False, timeout_keep_alive=600))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         _say(port=listening.getsockname()[1])
         threading.Thread(target=_answer, args=(server, flush), daemon=True).start()

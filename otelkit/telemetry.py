@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from opentelemetry import _logs, propagate
+from opentelemetry import _logs
 from opentelemetry.metrics import Observation
 
 from otelkit import extras, resource
@@ -23,6 +23,7 @@ from otelkit.delivery.report import FlushReport
 from otelkit.engine.opening import open_providers
 from otelkit.engine.propagation import propagator
 from otelkit.engine.providers import Providers
+from otelkit.engine.seams import propagate
 from otelkit.instrumentation.registry import Registry
 from otelkit.runtime import before, guard
 from otelkit.runtime.state import state_directory

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from typing import Any
 
 from opentelemetry import context as context_api
-from opentelemetry import propagate
 from opentelemetry.metrics import get_meter
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_tracer, set_span_in_context
@@ -21,6 +20,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, get_tracer, set_span
 from otelkit import semconv
 from otelkit.config.settings import Settings
 from otelkit.engine.current import detach
+from otelkit.engine.seams import propagate
 from otelkit.instrumentation import http, instruments, runtime
 from otelkit.runtime import guard, lifecycle
 from otelkit.signals import correlation, exceptions

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 from opentelemetry import context as context_api
-from opentelemetry import propagate
 from opentelemetry.metrics import get_meter
 from opentelemetry.trace import Span, SpanKind, StatusCode, get_tracer, set_span_in_context
 
 from otelkit import semconv
 from otelkit.config.settings import Settings
 from otelkit.engine.current import detach
+from otelkit.engine.seams import propagate
 from otelkit.instrumentation import imports, instruments
 from otelkit.instrumentation.redis import silence_kombu
 from otelkit.runtime import guard, lifecycle

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -274,6 +274,7 @@ def check_scope(scoped: Any, scope: InstrumentationScope | None) -> None:
     assert pairs_of(scoped.scope.attributes) == pairs_for(scope.attributes if scope else None)
 
 
+@settings(max_examples=40)
 @given(st.lists(SPANS, min_size=1, max_size=4), ATTRIBUTES)
 def test_spans_arrive_field_by_field(batch: list[ASpan], resource: dict[str, Any]) -> None:
     """Every field of the message, over all types of attributes, grouped by scope without loss."""
@@ -321,6 +322,7 @@ def test_spans_arrive_field_by_field(batch: list[ASpan], resource: dict[str, Any
             assert link.flags == int(linked.context.trace_flags) | remote_bits
 
 
+@settings(max_examples=40)
 @given(st.lists(LOGS, min_size=1, max_size=4), ATTRIBUTES)
 def test_log_records_arrive_field_by_field(batch: list[ALog], resource: dict[str, Any]) -> None:
     """In the order of emission within each scope."""
@@ -455,6 +457,7 @@ def number(point: Any) -> float | int:
     return getattr(point, point.WhichOneof("value"))  # type: ignore[no-any-return]
 
 
+@settings(max_examples=40)
 @given(st.lists(METRICS, min_size=1, max_size=3), SCOPES, ATTRIBUTES)
 def test_metrics_arrive_field_by_field(
     metrics: list[Metric], scope: InstrumentationScope | None, resource: dict[str, Any]
