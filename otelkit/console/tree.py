@@ -54,7 +54,6 @@ class _Fold:
     item: Item
     times: int = 1
     total_ns: int = 0
-    slowest_ns: int = 0
     begin_ns: int = 0
     end_ns: int = 0
 
@@ -261,7 +260,6 @@ class _Drawing:
             nodes[slowest],
             len(nodes),
             sum(lengths),
-            lengths[slowest],
             nodes[0].span.start_time or 0,
             max(_end(node) for node in nodes),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -52,9 +53,11 @@ class GrpcTransport:
             _METHODS[destination.signal], request_serializer=bytes, response_deserializer=bytes
         )
 
-    def send(self, body: bytes) -> Outcome:
+    def send(self, body: bytes, longest_s: float | None = None) -> Outcome:
         try:
-            answer: bytes = self._export(body, timeout=self._timeout_s, metadata=self._metadata)
+            answer: bytes = self._export(
+                body, timeout=min(self._timeout_s, longest_s or math.inf), metadata=self._metadata
+            )
         except grpc.RpcError as error:
             code = error.code()
             cause = f"gRPC {code.name}"

@@ -78,16 +78,26 @@ class Outbox:
         """Waits for the batch that is due next and marks it as in flight; None once the outbox is closed."""
         with self._changed:
             while not self._closed:
+                if (batch := self._due()) is not None:
+                    return batch
                 now = time.monotonic()
-                ready = [lane for lane in self._lanes.values() if lane.batches]
-                due = [lane for lane in ready if lane.not_before <= now]
-                if due:
-                    lane = min(due, key=lambda lane: lane.batches[0].sequence)
-                    lane.in_flight = lane.batches[0]
-                    return lane.in_flight
-                pause = min((lane.not_before - now for lane in ready), default=None)
-                self._changed.wait(pause)
+                pauses = [lane.not_before - now for lane in self._lanes.values() if lane.batches]
+                self._changed.wait(max(0.0, min(pauses)) if pauses else None)
             return None
+
+    def take_due(self) -> Batch | None:
+        """The batch that is due now, marked as in flight; None where there is none, without waiting."""
+        with self._changed:
+            return None if self._closed else self._due()
+
+    def _due(self) -> Batch | None:
+        now = time.monotonic()
+        due = [lane for lane in self._lanes.values() if lane.batches and lane.not_before <= now]
+        if not due:
+            return None
+        lane = min(due, key=lambda lane: lane.batches[0].sequence)
+        lane.in_flight = lane.batches[0]
+        return lane.in_flight
 
     def settle(self, batch: Batch, count: Callable[[], None]) -> bool:
         """Ends a batch's flight for good; `count` counts its outcome, before a waiting flush sees it settled.

@@ -86,6 +86,7 @@ class Pipeline:
         self._requests: deque[_FlushRequest] = deque()
         self._closing = False
         self._armed = False
+        self._sender = Sender(self._outbox, self.ledger, options.destinations, quiet=options.quiet)
         self._threads: list[threading.Thread] = []
 
     # -- the application's side
@@ -138,7 +139,9 @@ class Pipeline:
         self.ledger.close()
         lost = _lost(page) - lost_before
         if lost:
-            logger.warning("%d records could not be delivered before the end of the process", lost)
+            unasked = self._options.quiet and all(found.by_default for found in self._options.destinations.values())
+            level = logging.DEBUG if unasked else logging.WARNING
+            logger.log(level, "%d records could not be delivered before the end of the process", lost)
         return FlushReport.of(page, ok=not lost, in_memory=self.in_memory())
 
     def in_memory(self) -> int:
@@ -179,17 +182,16 @@ class Pipeline:
                     "the ledger's page cannot be made (%s); `otelkit status --pid` will not see this process",
                     self.ledger.file_error,
                 )
-            sender = Sender(self._outbox, self.ledger, self._options.destinations, quiet=self._options.quiet)
             self._threads = [
                 threading.Thread(target=self._work, name="otelkit-worker", daemon=True),
-                threading.Thread(target=sender.run, name="otelkit-sender", daemon=True),
+                threading.Thread(target=self._sender.run, name="otelkit-sender", daemon=True),
             ]
             self.spans.started = self.logs.started = True
             for thread in self._threads:
                 try:
                     thread.start()
                 except RuntimeError:
-                    # No thread can start while the interpreter ends; shutdown drains in its own thread then.
+                    # No thread can start while the interpreter ends; whoever flushes does the work then.
                     self._threads = []
                     return
 
@@ -208,6 +210,8 @@ class Pipeline:
         if not request.drained.wait(max(0.0, deadline - time.monotonic())):
             return False
         self._outbox.hurry()
+        if not self._threads:
+            self._sender.run_here(deadline)
         return self._outbox.wait_settled(request.last_sequence, deadline)
 
     def _work(self) -> None:

@@ -49,22 +49,32 @@ class Sender:
 
     def run(self) -> None:
         """Sends until the outbox is closed."""
-        with fork.importing:
-            suppressed = _suppressed_instrumentation()
-            for destination in self._destinations.values():
-                import_transport(destination)
-        with suppressed:
+        with self._prepared():
             while (batch := self._outbox.take()) is not None:
                 self._handle(batch, self._send(batch))
             for transport in self._transports.values():
                 transport.close()
 
-    def _send(self, batch: Batch) -> Outcome:
+    def run_here(self, deadline: float) -> None:
+        """Sends what is due now in the calling thread, until `deadline` (monotonic) at the latest: where no thread
+        can start.
+        """
+        with self._prepared():
+            while (left_s := deadline - time.monotonic()) > 0 and (batch := self._outbox.take_due()) is not None:
+                self._handle(batch, self._send(batch, left_s))
+
+    def _prepared(self) -> AbstractContextManager[None]:
+        with fork.importing:
+            for destination in self._destinations.values():
+                import_transport(destination)
+            return _suppressed_instrumentation()
+
+    def _send(self, batch: Batch, longest_s: float | None = None) -> Outcome:
         try:
             transport = self._transports.get(batch.signal)
             if transport is None:
                 transport = self._transports[batch.signal] = open_transport(self._destinations[batch.signal])
-            return transport.send(batch.body)
+            return transport.send(batch.body, longest_s)
         except Exception as error:  # noqa: BLE001 - the thread must live; a transport that fails is a failed attempt
             return Retry(f"{type(error).__name__} in the transport")
 

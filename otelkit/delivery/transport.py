@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -48,8 +49,8 @@ Outcome = Delivered | Retry | Refused
 class Transport(Protocol):
     """A way to the next hop; used by the sender thread alone."""
 
-    def send(self, body: bytes) -> Outcome:
-        """Sends one request; never raises."""
+    def send(self, body: bytes, longest_s: float | None = None) -> Outcome:
+        """Sends one request within its time-out, and within `longest_s`; never raises."""
         ...
 
     def close(self) -> None:
@@ -94,7 +95,8 @@ class HttpTransport:
             **destination.headers,
         }
 
-    def send(self, body: bytes) -> Outcome:
+    def send(self, body: bytes, longest_s: float | None = None) -> Outcome:
+        from urllib3 import Timeout
         from urllib3.exceptions import HTTPError
 
         try:
@@ -106,6 +108,7 @@ class HttpTransport:
                 preload_content=False,
                 redirect=False,
                 retries=False,
+                timeout=Timeout(total=min(self._destination.timeout_s, longest_s or math.inf)),
             )
             try:
                 answer = response.read(LONGEST_ANSWER_BYTES + 1, decode_content=True)

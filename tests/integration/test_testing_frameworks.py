@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
 import celery
+import httpx
 import pytest
 import sqlalchemy
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from sqlalchemy.pool import StaticPool
 
 import otelkit
@@ -53,6 +54,16 @@ class Shop:
         async def broken() -> None:
             raise LookupError("no tea")
 
+    def get(self, path: str) -> httpx.Response:
+        """The application's answer, without a server."""
+
+        async def answer() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as client:
+                return await client.get(path)
+
+        return asyncio.run(answer())
+
     def close(self) -> None:
         """Lets the database go."""
         self.engine.dispose()
@@ -69,8 +80,7 @@ def shop() -> Any:
 
 def test_a_request_its_statements_and_its_eager_task_are_one_trace(shop: Shop, telemetry: Captured) -> None:
     """Though the application was made before, and never bootstrapped."""
-    with TestClient(shop.app) as client:
-        assert client.get("/items/2").json() == {"names": ["tea", "cup"]}
+    assert shop.get("/items/2").json() == {"names": ["tea", "cup"]}
     request = telemetry.spans.named("GET /items/{number}").one()
     assert request.kind == "server"
     assert [span.name for span in request.children] == ["SELECT items", "SELECT items", "process shop.send_mail"]
@@ -87,16 +97,14 @@ def test_a_request_its_statements_and_its_eager_task_are_one_trace(shop: Shop, t
 
 def test_the_next_test_begins_at_zero(shop: Shop, telemetry: Captured) -> None:
     """Instruments of libraries too, and libraries are instrumented anew."""
-    with TestClient(shop.app) as client:
-        client.get("/items/1")
+    shop.get("/items/1")
     assert len(telemetry.spans.queries) == 1
     assert telemetry.metrics.histogram(semconv.HTTP_SERVER_REQUEST_DURATION.name).count == 1
 
 
 def test_an_unhandled_exception_is_found_in_logs_and_spans(shop: Shop, telemetry: Captured) -> None:
     """As one record, in the failed request."""
-    with TestClient(shop.app, raise_server_exceptions=False) as client:
-        assert client.get("/broken").status_code == 500
+    assert shop.get("/broken").status_code == 500
     failed = telemetry.spans.failed.one()
     assert failed.attributes["error.type"] == "LookupError"
     record = telemetry.logs.with_attributes({"exception.message": "no tea"}).one()
@@ -107,11 +115,9 @@ def test_an_unhandled_exception_is_found_in_logs_and_spans(shop: Shop, telemetry
 @pytest.mark.telemetry(max_queries=2, max_spans=6, max_duration_s=10)
 def test_a_budget_holds_for_a_request(shop: Shop, telemetry: Captured) -> None:
     """Two statements are allowed here; the tables were made by the fixture."""
-    with TestClient(shop.app) as client:
-        client.get("/items/2")
+    shop.get("/items/2")
 
 
 def test_without_a_capture_nothing_is_instrumented(shop: Shop) -> None:
     """Responses are those of the bare application again."""
-    with TestClient(shop.app) as client:
-        assert "x-request-id" not in client.get("/items/1").headers
+    assert "x-request-id" not in shop.get("/items/1").headers
