@@ -60,7 +60,7 @@ def _starts(options: argparse.Namespace) -> dict[str, Any]:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=_positive, default=5, help="rounds of everything (%(default)s)")
-    parser.add_argument("--requests", type=_positive, default=1500, help="requests a round and route (%(default)s)")
+    parser.add_argument("--requests", type=_positive, default=1000, help="requests a round and route (%(default)s)")
     parser.add_argument("--peers", type=_names(NAMES), default=NAMES, help=f"comma list of {', '.join(NAMES)}")
     words = ("requests", "operations", "starts")
     parser.add_argument("--parts", type=_names(words), default=words, help=f"comma list of {', '.join(words)}")

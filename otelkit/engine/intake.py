@@ -44,10 +44,6 @@ class SpanIntake(SpanProcessor):
     """Queues sampled spans when they end."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self.redirect(pipeline)
-
-    def redirect(self, pipeline: Pipeline) -> None:
-        """Queues into another pipeline from now on; for a provider that is not otelkit's and outlives its openings."""
         self._pipeline = pipeline
         self._put = pipeline.spans.put
 
@@ -64,10 +60,6 @@ class LogIntake(LogRecordProcessor):
     """Queues log records."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self.redirect(pipeline)
-
-    def redirect(self, pipeline: Pipeline) -> None:
-        """Queues into another pipeline from now on; for a provider that is not otelkit's and outlives its openings."""
         self._pipeline = pipeline
         self._put = pipeline.logs.put
 
