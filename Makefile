@@ -8,12 +8,13 @@ PIP := $(VENV)/.pip
 DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint docs clean
 
 help:
 	@echo "make demo   run the example shop with telemetry (ARGS='--orders 5' ends it after five orders)"
 	@echo "make test   run all tests (ARGS are pytest's)"
 	@echo "make lint   check style and types"
+	@echo "make docs   write docs/reference anew"
 	@echo "make clean  remove what make has made: .venv, .demo and the tools' caches"
 
 demo: $(DEMO)
@@ -26,6 +27,10 @@ lint: $(DEV)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The reference, from the code's own tables.
+docs: $(DEV)
+	$(BIN)/python -m tools.generate_docs
 
 clean:
 	rm -rf $(VENV) .demo .nox .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
