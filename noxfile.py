@@ -33,20 +33,14 @@ def _installed_pythons() -> list[str]:
     return [version for version in SUPPORTED if version != THIS and runs(version)]
 
 
-def _wheel(session: nox.Session) -> Path:
-    folder = Path(session.create_tmp()).absolute() / "dist"
-    shutil.rmtree(folder, ignore_errors=True)
-    session.install("build")
-    session.run("python", "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT), silent=True)
-    return next(folder.glob("otelkit-*.whl"))
-
-
 def _test(session: nox.Session, *tests: str, pins: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> None:
-    wheel = _wheel(session)
     group = [row for row in nox.project.dependency_groups(_pyproject(), "dev") if not row.startswith(without or "\0")]
-    session.install(f"{wheel}[all,demo]", *group, *pins)
-    # Outside of the checkout, where no .git and no source of otelkit is in a parent folder.
+    # Outside of the checkout, where no .git and no source of otelkit is in a parent folder (session.create_tmp is inside).
     with tempfile.TemporaryDirectory(prefix="otelkit-") as place:
+        session.install("build")
+        session.run("python", "-m", "build", "--wheel", "--outdir", f"{place}/dist", str(ROOT), silent=True)
+        wheel = next(Path(place).glob("dist/otelkit-*.whl"))
+        session.install(f"{wheel}[all,demo]", *group, *pins)
         for name in NEEDED:
             source = ROOT / name
             if source.is_dir():
