@@ -35,7 +35,7 @@ def _installed_pythons() -> list[str]:
 
 def _test(session: nox.Session, *tests: str, pins: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> None:
     group = [row for row in nox.project.dependency_groups(_pyproject(), "dev") if not row.startswith(without or "\0")]
-    # Outside of the checkout, where no .git and no source of otelkit is in a parent folder (session.create_tmp is inside).
+    # Outside of the checkout (session.create_tmp is inside), where no parent folder has a .git or otelkit's source.
     with tempfile.TemporaryDirectory(prefix="otelkit-") as place:
         session.install("build")
         session.run("python", "-m", "build", "--wheel", "--outdir", f"{place}/dist", str(ROOT), silent=True)
