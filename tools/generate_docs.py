@@ -284,9 +284,9 @@ def _members(thing: type) -> list[str]:
         if name.startswith("_") or not inspect.getdoc(value):
             continue
         if isinstance(value, property):
-            rows.append((f"`{name}`", " ".join(_docstring(value))))
+            rows.append((f"`{name}`", " ".join(filter(None, _docstring(value)))))
         elif inspect.isfunction(value):
-            rows.append((f"`{_signature(name, value, annotated=False)}`", " ".join(_docstring(value))))
+            rows.append((f"`{_signature(name, value, annotated=False)}`", " ".join(filter(None, _docstring(value)))))
     return ["", *_table(("member", "what it is"), rows)] if rows else []
 
 
@@ -309,7 +309,7 @@ def _signature(name: str, function: Callable[..., object], *, annotated: bool = 
         opens = parameter.kind is parameter.KEYWORD_ONLY
         if opens and before not in (parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL):
             parts.append("*")
-        stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        stars = "**" if parameter.kind is parameter.VAR_KEYWORD else "*" * (parameter.kind is parameter.VAR_POSITIONAL)
         text = f"{stars}{parameter.name}"
         if annotated and parameter.annotation is not parameter.empty:
             text += f": {parameter.annotation}"
