@@ -21,7 +21,10 @@ logger = logging.getLogger("otelkit")
 class OtelkitDistro(BaseDistro):  # type: ignore[misc]
     """Leaves configuration and instrumentation to otelkit: its registry instruments at import, contrib's included."""
 
+    chosen = False
+
     def _configure(self, **kwargs: object) -> None:
+        OtelkitDistro.chosen = True
         os.environ.setdefault("OTEL_PYTHON_CONFIGURATOR", "otelkit")
 
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: object) -> None:
@@ -32,8 +35,10 @@ class OtelkitConfigurator:
     """Starts otelkit where the launcher would configure the SDK."""
 
     def configure(self, **kwargs: object) -> None:
-        """Starts from the environment."""
+        """Starts from the environment, which another distribution may have filled with defaults of its own."""
         auto.start()
+        if not OtelkitDistro.chosen:
+            _warn()
 
 
 def warn_about_other_distros() -> None:
@@ -41,7 +46,11 @@ def warn_about_other_distros() -> None:
     from otelkit import status
 
     if status()["state"] == "not started" and not auto.is_helper(sys.orig_argv):
-        logger.warning(
-            "otelkit is installed, but another OpenTelemetry distribution was loaded first;"
-            " set OTEL_PYTHON_DISTRO=otelkit OTEL_PYTHON_CONFIGURATOR=otelkit to use otelkit"
-        )
+        _warn()
+
+
+def _warn() -> None:
+    logger.warning(
+        "otelkit is installed, but another OpenTelemetry distribution was loaded first;"
+        " set OTEL_PYTHON_DISTRO=otelkit OTEL_PYTHON_CONFIGURATOR=otelkit to use otelkit"
+    )
