@@ -18,7 +18,21 @@ ROOT = Path(__file__).parent
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
 THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
 # What the tests read beside the installed package; its source stays behind, so that the wheel is what is tested.
-NEEDED = ("tests", "examples", "docs", "tools", "collector", "pyproject.toml", "README.md", "Makefile")
+NEEDED = (
+    "tests",
+    "examples",
+    "benchmarks",
+    "docs",
+    "tools",
+    "collector",
+    "pyproject.toml",
+    "Makefile",
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "LICENSE",
+)
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["wheel", "pythons"]
