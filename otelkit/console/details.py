@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
+
+from otelkit.signals.exceptions import in_application
 
 Part = tuple[str, str]
 """A piece of text and its style."""
@@ -41,9 +42,6 @@ _CONVENTIONS = (
     "user_agent.",
 )
 _FRAME = re.compile(r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE)
-_LIBRARIES = tuple(
-    {path for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_paths().get(name))}
-)
 
 
 def outcome(span: ReadableSpan) -> list[Part]:
@@ -174,14 +172,10 @@ def failed(span: ReadableSpan) -> bool:
 def innermost_place(stack_trace: str) -> str:
     """`file:line in function` of the application's last frame in a formatted stack trace, else of the last frame."""
     frames = list(_FRAME.finditer(stack_trace))
-    own = [frame for frame in frames if _in_application(frame["file"])]
+    own = [frame for frame in frames if in_application(frame["file"])]
     for frame in (own or frames)[-1:]:
         return f"{_short(frame['file'])}:{frame['line']} in {frame['function']}"
     return ""
-
-
-def _in_application(file: str) -> bool:
-    return not file.startswith((*_LIBRARIES, "<")) and "site-packages" not in file
 
 
 def _short(file: str) -> str:

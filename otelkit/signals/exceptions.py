@@ -52,7 +52,7 @@ def fingerprint(error: BaseException) -> str:
     import hashlib  # loads OpenSSL, which a process without exceptions need not
 
     frames = list(_frames(error.__traceback__))
-    own = [frame for frame in frames if _in_application(frame)] or frames
+    own = [frame for frame in frames if in_application(frame.f_code.co_filename)] or frames
     places = [
         f"{_NUMBERS.sub('0', frame.f_code.co_filename.rpartition('/')[2])}:{frame.f_code.co_name}" for frame in own
     ]
@@ -72,8 +72,8 @@ _LIBRARIES = tuple(
 )
 
 
-def _in_application(frame: FrameType) -> bool:
-    file = frame.f_code.co_filename
+def in_application(file: str) -> bool:
+    """Whether a frame's file is the application's own: neither the standard library's nor an installed package's."""
     return not file.startswith((*_LIBRARIES, "<")) and "site-packages" not in file
 
 
