@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from opentelemetry.sdk.metrics.export import MetricsData
 
@@ -31,6 +32,8 @@ from otelkit.delivery.sender import Sender
 from otelkit.runtime import guard
 
 logger = logging.getLogger("otelkit.delivery")
+
+R = TypeVar("R")
 
 _LONGEST_WAIT_S = 86_400.0  # locks take no infinity
 _FASTEST_GZIP = 1  # level 6 costs the worker three times the CPU for a tenth fewer bytes
@@ -81,6 +84,7 @@ class Pipeline:
         self._encoder: Encoder | None = None
         self._outbox = Outbox(SIGNALS, options.max_pending_bytes)
         self._in_hand = dict.fromkeys(SIGNALS, 0)
+        self._moving = threading.Lock()  # held while records change their place, so that they can be counted
         self._wake = threading.Event()
         self._starting = threading.Lock()
         self._requests: deque[_FlushRequest] = deque()
@@ -102,7 +106,8 @@ class Pipeline:
         if self.spans.closed:
             account.cells[account.dropped(DropReason.AFTER_SHUTDOWN)] += points
             return
-        self._collections.append((data, points))
+        with self._moving:
+            self._collections.append((data, points))
 
     def flush(self, timeout_s: float) -> FlushReport:
         """Collects metrics, sends everything that was accepted before the call, and waits for the acknowledgements.
@@ -131,8 +136,9 @@ class Pipeline:
             thread.join(max(0.0, deadline - time.monotonic()))
         self.spans.sweep()
         self.logs.sweep()
-        while self._collections:
-            self._drop("metrics", DropReason.SHUTDOWN, self._collections.popleft()[1])
+        with self._moving:
+            while self._collections:
+                self._drop("metrics", DropReason.SHUTDOWN, self._collections.popleft()[1])
         for batch in self._outbox.close():
             self._drop(batch.signal, DropReason.SHUTDOWN, batch.records)
         page = self.ledger.read()
@@ -148,10 +154,9 @@ class Pipeline:
         """Records that are queued, being encoded, waiting or in flight: counted where they are, not by the ledger's
         sum.
         """
-        queued = (
-            len(self.spans.records) + len(self.logs.records) + sum(points for _, points in tuple(self._collections))
-        )
-        return queued + sum(self._in_hand.values()) + sum(self._outbox.records(signal) for signal in SIGNALS)
+        with self._moving:
+            queued = len(self.spans.records) + len(self.logs.records) + sum(points for _, points in self._collections)
+            return queued + sum(self._in_hand.values()) + sum(self._outbox.records(signal) for signal in SIGNALS)
 
     def abandon(self) -> None:
         """In a forked child: these records, threads and files are the parent's; whoever still holds this emits into
@@ -259,20 +264,29 @@ class Pipeline:
                 self.collect(self._options.metric_timeout_s)
 
     def _drain_spans(self) -> None:
-        while batch := self.spans.take():
+        while batch := self._take_in_hand(self.spans, "traces"):
             self._publish("traces", len(batch), functools.partial(Encoder.spans, batch=batch))
 
     def _drain_logs(self) -> None:
-        while batch := self.logs.take():
+        while batch := self._take_in_hand(self.logs, "logs"):
             self._publish("logs", len(batch), functools.partial(Encoder.logs, batch=batch))
 
+    def _take_in_hand(self, queue: SignalQueue[R], signal: Signal) -> list[R]:
+        with self._moving:
+            batch = queue.take()
+            self._in_hand[signal] = len(batch)
+            return batch
+
     def _drain_collections(self) -> None:
-        while self._collections:
-            data, points = self._collections.popleft()
+        while True:
+            with self._moving:
+                if not self._collections:
+                    return
+                data, points = self._collections.popleft()
+                self._in_hand["metrics"] = points
             self._publish("metrics", points, functools.partial(Encoder.metrics, data=data))
 
     def _publish(self, signal: Signal, records: int, encode: Callable[[Encoder], tuple[bytes, int]]) -> None:
-        self._in_hand[signal] = records
         destination = self._options.destinations[signal]
         try:
             if self._encoder is None:
@@ -283,11 +297,12 @@ class Pipeline:
         except Exception:  # noqa: BLE001 - the worker must live; the batch is counted
             guard.report(f"the encoding of {signal}")
             body, failed = b"", records
-        if failed:
-            self._drop(signal, DropReason.ENCODE_FAILED, failed)
-        if failed < records:
-            self._outbox.offer(Batch(signal, body, records - failed), self._evict)
-        self._in_hand[signal] = 0
+        with self._moving:
+            if failed:
+                self._drop(signal, DropReason.ENCODE_FAILED, failed)
+            if failed < records:
+                self._outbox.offer(Batch(signal, body, records - failed), self._evict)
+            self._in_hand[signal] = 0
 
     def _evict(self, batch: Batch) -> None:
         self._drop(batch.signal, DropReason.SHUTDOWN if self._closing else DropReason.PENDING_FULL, batch.records)
