@@ -8,12 +8,13 @@ PIP := $(VENV)/.pip
 DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test lint bench docs clean
 
 help:
 	@echo "make demo   run the example shop with telemetry (ARGS='--orders 5' ends it after five orders)"
 	@echo "make test   run all tests (ARGS are pytest's)"
 	@echo "make lint   check style and types"
+	@echo "make bench  compare what telemetry costs (ARGS='requests --peers none,contrib,otelkit --rounds 3' for a part)"
 	@echo "make docs   write docs/reference anew"
 	@echo "make clean  remove what make has made: .venv, .demo and the tools' caches"
 
@@ -27,6 +28,10 @@ lint: $(DEV)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Every part takes about a quarter of an hour; the peers' environments (benchmarks/.env-*) are made in the first run.
+bench: $(DEMO)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 # The reference, from the code's own tables.
 docs: $(DEV)
@@ -51,8 +56,3 @@ $(DEMO): pyproject.toml | $(PIP)
 $(DEV): pyproject.toml | $(PIP)
 	$(BIN)/python -m pip install --quiet --editable '.[all,demo]' --group dev
 	@touch $@ $(DEMO)
-
-# The peers' environments (benchmarks/.env-*) are made in the first run.
-.PHONY: bench
-bench: $(DEMO)
-	@$(BIN)/python -m benchmarks $(ARGS)

@@ -1,18 +1,24 @@
-"""What CI runs after `make test`: the built wheel in clean environments, on every Python and SDK that is supported.
+"""What CI runs after `make test`: the built wheel in clean environments, on every Python that is supported.
 
 `nox -s wheel`: everything, on this Python. `nox -s pythons`: unit and integration tests on the other Pythons that are
-installed, on the oldest of them with the lowest OpenTelemetry SDK.
+installed: on 3.10 with the lowest version of every library that pyproject.toml allows, on 3.12 with what pip would
+install, on 3.13 with the highest OpenTelemetry.
 """
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import nox
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parent
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
@@ -34,7 +40,27 @@ NEEDED = (
     "LICENSE",
 )
 
-nox.options.default_venv_backend = "uv|virtualenv"
+WITH_LOWEST = "3.10"
+# Beside the lowest of what pyproject.toml names: what that can be combined with.
+BESIDE_LOWEST = (
+    "kombu==5.3.4",  # Celery 5.4's lowest; a newer one wants a newer redis than 5
+    "starlette==0.37.2",  # FastAPI 0.115's lowest
+    "websockets==13.0",  # uvicorn 0.30 imports what later ones have deprecated
+)
+WITH_HIGHEST = "3.13"
+HIGHEST = ("opentelemetry-sdk>=1.45.2",)
+# They pin the semantic conventions of 1.45.1 and have no later release; the tests that need them are skipped with it.
+BEHIND_HIGHEST = (
+    "opentelemetry-instrumentation-jinja2",
+    "opentelemetry-instrumentation-sqlite3",
+    "opentelemetry-instrumentation-threading",
+    "opentelemetry-instrumentation-urllib3",
+)
+
+# What `wheel` runs on already, if not for its libraries.
+COVERED = {THIS} - {WITH_LOWEST, WITH_HIGHEST}
+
+nox.options.default_venv_backend = "uv"  # of the dev group: an environment in seconds
 nox.options.sessions = ["wheel", "pythons"]
 nox.options.error_on_missing_interpreters = False
 
@@ -44,21 +70,33 @@ def _installed_pythons() -> list[str]:
         program = shutil.which(f"python{version}")
         return program is not None and subprocess.run([program, "--version"], capture_output=True).returncode == 0
 
-    return [version for version in SUPPORTED if version != THIS and runs(version)]
+    return [version for version in SUPPORTED if version not in COVERED and runs(version)]
 
 
-def _test(session: nox.Session, *tests: str, pins: tuple[str, ...] = ()) -> None:
-    group = nox.project.dependency_groups(_pyproject(), "dev")
+def _lowest() -> list[str]:
+    """The lowest versions that pyproject.toml allows, of what otelkit and its extras need."""
+    project = _pyproject()["project"]
+    extras = itertools.chain.from_iterable(project["optional-dependencies"].values())
+    requirements = [Requirement(text) for text in (*project["dependencies"], *extras)]
+    named = [requirement for requirement in requirements if requirement.name != project["name"]]
+    for requirement in named:
+        (version,) = (each.version for each in requirement.specifier if each.operator == ">=")
+        requirement.specifier = SpecifierSet(f"=={version}")
+    return [str(requirement) for requirement in named]
+
+
+def _test(session: nox.Session, *tests: str, pins: Iterable[str] = (), without: Iterable[str] = ()) -> None:
+    dev = nox.project.dependency_groups(_pyproject(), "dev")
+    group = [text for text in dev if Requirement(text).name not in without]
     # Outside of the checkout (session.create_tmp is inside), where no parent folder has a .git or otelkit's source.
     with tempfile.TemporaryDirectory(prefix="otelkit-") as place:
-        session.install("build")
-        session.run("python", "-m", "build", "--wheel", "--outdir", f"{place}/dist", str(ROOT), silent=True)
+        session.run("uv", "build", "--wheel", "--out-dir", f"{place}/dist", str(ROOT), silent=True)
         wheel = next(Path(place).glob("dist/otelkit-*.whl"))
         session.install(f"{wheel}[all,demo]", *group, *pins)
         for name in NEEDED:
             source = ROOT / name
             if source.is_dir():
-                shutil.copytree(source, Path(place) / name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, Path(place) / name, ignore=shutil.ignore_patterns("__pycache__", ".env-*"))
             elif source.exists():
                 shutil.copy(source, place)
         session.chdir(place)
@@ -67,7 +105,7 @@ def _test(session: nox.Session, *tests: str, pins: tuple[str, ...] = ()) -> None
         session.chdir(ROOT)
 
 
-def _pyproject() -> dict[str, object]:
+def _pyproject() -> dict[str, Any]:
     return nox.project.load_toml(ROOT / "pyproject.toml")
 
 
@@ -79,6 +117,11 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session(python=_installed_pythons() or False)
 def pythons(session: nox.Session) -> None:
-    """The wheel on each other Python: on the oldest with the lowest SDK supported."""
-    lowest = ("opentelemetry-sdk==1.45.0", "opentelemetry-api==1.45.0")
-    _test(session, "tests/unit", "tests/integration", pins=lowest if session.python == "3.10" else ())
+    """The wheel on each other Python, with the lowest libraries on the first, the highest SDK on the last."""
+    tests = ("tests/unit", "tests/integration")
+    if session.python == WITH_LOWEST:
+        _test(session, *tests, pins=(*_lowest(), *BESIDE_LOWEST))
+    elif session.python == WITH_HIGHEST:
+        _test(session, *tests, pins=HIGHEST, without=BEHIND_HIGHEST)
+    else:
+        _test(session, *tests)

@@ -1,69 +1,112 @@
-"""`python -m benchmarks`: measures, prints the tables, and writes every figure as JSON where `--json` says."""
+"""`python -m benchmarks [part …]`: measures, prints the tables, and writes every figure as JSON where `--json` says."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from benchmarks import micro, requests
-from benchmarks.environments import FOLDER, versions
-from benchmarks.peers import NAMES
-from benchmarks.report import machine
+from benchmarks import comparison, memory, micro, report, requests, starts, tasks, throughput
+from benchmarks.environments import FOLDER, peer_environment, versions
+from benchmarks.peers import NAMES, peer
+from benchmarks.rounds import Comparison
+from otelkit.config.settings import TABLE
 
-_SHOWN = ("otelkit", "fastapi", "starlette", "uvicorn", "sqlalchemy", "redis", "opentelemetry-sdk")
+Part = Callable[[argparse.Namespace], tuple[object, bool]]
+"""Measures and prints; every figure, and whether all peers had one."""
+
+_APPLICATION = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "redis", "celery")
 
 
 def main() -> None:
-    """Runs the parts that were asked for."""
+    """Runs the parts that were asked for. Ends with 1 when a peer failed."""
     options = _options()
-    print("\n".join(f"{name}: {value}" for name, value in machine().items()))
-    result: dict[str, Any] = {"machine": machine()}
-    parts: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-        "requests": _requests,
-        "operations": _operations,
-        "starts": _starts,
-    }
-    for name in options.parts:
-        result[name] = parts[name](options)
-    result["versions"] = {
-        folder.name.removeprefix(".env-"): versions(folder / "bin" / "python")
-        for folder in sorted(FOLDER.glob(".env-*"))
-    }
-    for name, found in result["versions"].items():
-        print(f"\n{name}: " + ", ".join(f"{package} {found[package]}" for package in _SHOWN if package in found))
+    print("\n".join(f"{name}: {value}" for name, value in report.machine().items()), flush=True)
+    figures: dict[str, object] = {"machine": report.machine()}
+    complete = True
+    for name in options.parts or PARTS:
+        figures[name], all_measured = PARTS[name](options)
+        complete &= all_measured
     if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        figures["versions"] = {
+            folder.name.removeprefix(".env-"): versions(folder / "bin" / "python")
+            for folder in sorted(FOLDER.glob(".env-*"))
+        }
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    sys.exit(not complete)
 
 
-def _requests(options: argparse.Namespace) -> dict[str, Any]:
-    found = requests.measure(options.peers, rounds=options.rounds, requests=options.requests)
-    print(f"\n{requests.requests_tables(found)}\n\n{requests.arrivals(found)}", flush=True)
-    return {"measured": [asdict(each) for each in found]}
+def _requests(options: argparse.Namespace) -> tuple[object, bool]:
+    return _compared(requests.measure(options.peers, rounds=options.rounds, requests=options.requests))
 
 
-def _operations(options: argparse.Namespace) -> dict[str, Any]:
-    found = micro.measure_operations(options.rounds)
-    print(f"\n{micro.operations_table(found)}", flush=True)
-    return {"ns": found}
+def _tasks(options: argparse.Namespace) -> tuple[object, bool]:
+    return _compared(tasks.measure(options.peers, rounds=options.rounds, tasks=options.requests))
 
 
-def _starts(options: argparse.Namespace) -> dict[str, Any]:
-    found = micro.measure_starts(3 * options.rounds)
-    print(f"\n{micro.starts_table(found)}", flush=True)
-    return {name: [asdict(each) for each in runs] for name, runs in found.items()}
+def _compared(results: Sequence[Comparison]) -> tuple[object, bool]:
+    for result in results:
+        print(f"\n{comparison.shown(result)}")
+    found = {name: versions(peer_environment(name)) for name in comparison.compared_peers(results)}
+    own = {name: packages.get(peer(name).package, "") for name, packages in found.items()}
+    print(f"\n{comparison.peers_table(results, own)}\n\n{comparison.arrivals(results)}\n")
+    for package in _APPLICATION:
+        # Peers narrow what pip may choose: then they don't run quite the same application.
+        of_peers = {packages[package]: name for name, packages in found.items()}
+        same = len(of_peers) == 1
+        print(package, *(version if same else f"{version} ({name})" for version, name in of_peers.items()), flush=True)
+    return [asdict(result) for result in results], not any(result.failures for result in results)
+
+
+def _operations(options: argparse.Namespace) -> tuple[object, bool]:
+    found = micro.measure(options.rounds, options.peers)
+    print(f"\n{micro.shown(found)}", flush=True)
+    return found, True
+
+
+def _starts(options: argparse.Namespace) -> tuple[object, bool]:
+    found = starts.measure(3 * options.rounds, options.peers)
+    print(f"\n{starts.shown(found)}", flush=True)
+    return {name: [asdict(each) for each in runs] for name, runs in found.items()}, True
+
+
+def _throughput(options: argparse.Namespace) -> tuple[object, bool]:
+    found = throughput.measure(options.seconds, options.peers)
+    print(f"\n{throughput.shown(found, options.seconds)}", flush=True)
+    return {name: asdict(each) for name, each in found.items()}, True
+
+
+def _memory(options: argparse.Namespace) -> tuple[object, bool]:
+    found = memory.measure(options.peers, requests=options.memory_requests)
+    print(f"\n{memory.shown(found, options.memory_requests)}", flush=True)
+    figures = {name: each if isinstance(each, str) else asdict(each) for name, each in found.items()}
+    return figures, not any(isinstance(each, str) for each in found.values())
+
+
+PARTS: dict[str, Part] = {
+    "requests": _requests,
+    "tasks": _tasks,
+    "operations": _operations,
+    "starts": _starts,
+    "throughput": _throughput,
+    "memory": _memory,
+}
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    # A choice that this version of otelkit does not have would measure the default under another name.
+    peers = tuple(name for name in NAMES if name != "otelkit_sdk" or "OTELKIT_ENGINE" in TABLE)
+    parts = tuple(PARTS)
+    parser.add_argument("parts", nargs="*", type=_one_of(parts), help=f"some of {', '.join(parts)}; else all")
+    parser.add_argument("--peers", type=_some_of(peers), default=peers, help=f"comma list of {', '.join(peers)}")
     parser.add_argument("--rounds", type=_positive, default=5, help="rounds of everything (%(default)s)")
-    parser.add_argument("--requests", type=_positive, default=1000, help="requests a round and route (%(default)s)")
-    parser.add_argument("--peers", type=_names(NAMES), default=NAMES, help=f"comma list of {', '.join(NAMES)}")
-    words = ("requests", "operations", "starts")
-    parser.add_argument("--parts", type=_names(words), default=words, help=f"comma list of {', '.join(words)}")
+    parser.add_argument("--requests", type=_positive, default=1000, help="of a route, or tasks, a round (%(default)s)")
+    parser.add_argument("--seconds", type=_positive, default=15, help="how long throughput is held (%(default)s)")
+    parser.add_argument("--memory-requests", type=_positive, default=100_000, help="(%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     return parser.parse_args()
 
@@ -75,15 +118,18 @@ def _positive(text: str) -> int:
     return number
 
 
-def _names(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
-    def names(text: str) -> tuple[str, ...]:
-        chosen = tuple(text.split(","))
-        for name in chosen:
-            if name not in known:
-                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
-        return chosen
+def _one_of(known: Sequence[str]) -> Callable[[str], str]:
+    def name(text: str) -> str:
+        if text not in known:
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(known)}")
+        return text
 
-    return names
+    return name
+
+
+def _some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    one = _one_of(known)
+    return lambda text: tuple(one(name) for name in text.split(","))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.peers import peer
+
 FOLDER = Path(__file__).resolve().parent
 CHECKOUT = FOLDER.parent
+
+# SQLAlchemy 2.0, since OpenTelemetry's instrumentation refuses 2.1: the application must be the same for all.
+APPLICATION = ("fastapi", "uvicorn[standard]", "sqlalchemy>=2.0,<2.1", "celery[redis]")
+
 _STAMP = ".installed"
 _LIST = """
 import json
@@ -20,10 +26,22 @@ print(json.dumps({found.metadata["Name"].lower(): found.version for found in dis
 """
 
 
+def peer_environment(name: str) -> Path:
+    """The Python of a peer's environment: the application's packages and the peer's."""
+    chosen = peer(name)
+    return environment(chosen.environment or name, (*chosen.requirements, *APPLICATION))
+
+
+def micro_environment() -> Path:
+    """The Python of an environment with otelkit, OpenTelemetry's own, its distro, and the application's packages."""
+    requirements = (*peer("otelkit").requirements, *peer("contrib").requirements, "opentelemetry-distro", *APPLICATION)
+    return environment("micro", requirements)
+
+
 def environment(name: str, requirements: Sequence[str]) -> Path:
     """The Python of an environment with these requirements (pip's words); installs what is missing.
 
-    It runs the version of Python that runs this. Raises CalledProcessError when pip fails.
+    It runs the version of Python that runs this. Raises CalledProcessError when the installation fails.
     """
     folder = FOLDER / f".env-{name}"
     python = folder / "bin" / "python"
@@ -33,8 +51,14 @@ def environment(name: str, requirements: Sequence[str]) -> Path:
         return python
     print(f"installing the environment {name} …", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    subprocess.run([str(python), "-m", "pip", "install", "--quiet", *requirements], check=True)
+    uv = shutil.which("uv")
+    if uv is not None:
+        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
+        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python)]
+    else:
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        install = [str(python), "-m", "pip", "install", "--quiet"]
+    subprocess.run([*install, *requirements], check=True)
     stamp.write_text(wanted)
     return python
 

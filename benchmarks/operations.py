@@ -1,8 +1,8 @@
 """The micro-benchmarks of one implementation, in a process of its own: `python -m benchmarks.operations NAME`.
 
-NAME is `bare` (the logging module alone), `sdk` (OpenTelemetry's SDK, its OTLP encoder and contrib's log handler) or
-`otelkit`. Prints one JSON object: nanoseconds of each operation. Only the calling thread's CPU time counts, so that
-what a worker thread does with the records meanwhile does not; samples are shorter than a batch, and flushed between.
+NAME is `sdk` (OpenTelemetry's SDK, its OTLP encoder and contrib's log handler) or `otelkit`. Prints one JSON object:
+nanoseconds of each operation. Only the calling thread's CPU time counts, so that what a worker thread does with the
+records meanwhile does not; samples are shorter than a batch, and flushed between. The garbage collector is off.
 """
 
 # mypy: disable-error-code="import-not-found, import-untyped"
@@ -14,12 +14,31 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+import timeit
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-SAMPLES = 15
+from benchmarks.sinks.otlp import points_in
+
+SAMPLES = 25
 REPEATS = 400
+"""Calls in a sample; fewer than a batch has records, so that no worker wakes in between."""
 BATCH = 512
+
+STATEMENTS: dict[str, str] = {
+    "span": "tracer.start_span('GET /orders/{number}', attributes=attributes).end()",
+    "current span": "with tracer.start_as_current_span('GET /orders/{number}', attributes=attributes): pass",
+    "counter": "counter.add(1, labels)",
+    "histogram": "histogram.record(0.0042, labels)",
+    "declared counter": "declared_counter.add(1, method='GET', route='/orders/{number}', status=200, scheme='http')",
+    "declared histogram": (
+        "declared_histogram.record(0.0042, method='GET', route='/orders/{number}', status=200, scheme='http')"
+    ),
+    "bound counter": "bound_counter.add(1)",
+    "bound histogram": "bound_histogram.record(0.0042)",
+    "log": "logger.info('order %d read', 7)",
+}
+"""What is measured, by name. An implementation without a name's object (the SDK binds no labels) has no figure."""
 
 LABELS: dict[str, Any] = {
     "http.request.method": "GET",
@@ -44,34 +63,6 @@ def attributes(number: int) -> dict[str, Any]:
     }
 
 
-def thread_ns(operation: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Nanoseconds of this thread's CPU for one call, without the garbage collector."""
-    times = range(repeats)
-    gc.collect()
-    gc.disable()
-    started = time.thread_time_ns()
-    for _ in times:
-        operation()
-    elapsed = time.thread_time_ns() - started
-    gc.enable()
-    return elapsed / repeats
-
-
-def sampled(operation: Callable[[], object], between: Callable[[], object]) -> float:
-    """The least of many samples: what else the machine does only adds. What `between` does is not measured."""
-    found = []
-    for _ in range(SAMPLES):
-        found.append(thread_ns(operation))
-        between()
-    return min(found)
-
-
-def bare() -> dict[str, float]:
-    """What the logging module itself costs."""
-    logger = _logger()
-    return {"log": sampled(lambda: logger.info("order %d read", 7), lambda: None)}
-
-
 def sdk() -> dict[str, float]:
     """OpenTelemetry's own."""
     from opentelemetry.instrumentation.logging import LoggingInstrumentor
@@ -79,157 +70,221 @@ def sdk() -> dict[str, float]:
     from benchmarks.peers.contrib import set_up_sdk
 
     logger = _logger()
+    bare = _log_alone(logger)
     flush = set_up_sdk()
     LoggingInstrumentor().instrument()
-    return {**_emitted(logger, flush), **_encoded(*_official_encoders())}
+    found = _timed({**_instruments(), "logger": logger}, flush)
+    return {**found, "log": found["log"] - bare, **_encoded(_official_encoders(), _sdk_batches())}
 
 
 def otelkit() -> dict[str, float]:
-    """otelkit, every default on."""
+    """otelkit with the engine that its settings choose."""
     import otelkit as kit
     from otelkit.config.settings import SIGNALS
     from otelkit.delivery.encode import Encoder
 
     logger = _logger()
+    bare = _log_alone(logger)
     kit.bootstrap()
+    # For another encoder than the worker's; what it encodes is the same.
     encoder = Encoder({signal: {"service.name": "benchmark"} for signal in SIGNALS})
-    encoded = _encoded(encoder.spans, encoder.logs, encoder.metrics)
-    return {**_emitted(logger, lambda: kit.flush(30.0)), **encoded}
+    encoders: dict[str, Encode] = {"span": encoder.spans, "log": encoder.logs, "point": encoder.metrics}
+    found = _timed({**_instruments(), **_declared(kit), "logger": logger}, lambda: kit.flush(30.0))
+    return {**found, "log": found["log"] - bare, **_encoded(encoders, _otelkit_batches(kit, Encoder))}
 
 
 def _logger() -> logging.Logger:
+    """A logger whose one handler does nothing: what the logging module itself costs."""
     logging.basicConfig(level=logging.INFO, handlers=[logging.NullHandler()])
     return logging.getLogger("shop")
 
 
-def _emitted(logger: logging.Logger, flush: Callable[[], object]) -> dict[str, float]:
+def _log_alone(logger: logging.Logger) -> float:
+    return _timed({"logger": logger}, lambda: None)["log"]
+
+
+def _instruments() -> dict[str, Any]:
+    """What the statements use, from OpenTelemetry's API."""
     from opentelemetry import metrics, trace
 
-    tracer = trace.get_tracer("benchmark")
     meter = metrics.get_meter("benchmark")
-    counter = meter.create_counter("benchmark.requests")
-    histogram = meter.create_histogram("benchmark.duration", "s")
-    given = attributes(7)
-
-    def current() -> None:
-        with tracer.start_as_current_span("GET /orders/{number}", attributes=given):
-            pass
-
     return {
-        "span": sampled(lambda: tracer.start_span("GET /orders/{number}", attributes=given).end(), flush),
-        "current span": sampled(current, flush),
-        "counter": sampled(lambda: counter.add(1, LABELS), lambda: None),
-        "histogram": sampled(lambda: histogram.record(0.0042, LABELS), lambda: None),
-        "log": sampled(lambda: logger.info("order %d read", 7), flush),
+        "tracer": trace.get_tracer("benchmark"),
+        "attributes": attributes(7),
+        "counter": meter.create_counter("benchmark.requests"),
+        "histogram": meter.create_histogram("benchmark.duration", "s"),
+        "labels": LABELS,
     }
 
+
+def _declared(kit: Any) -> dict[str, Any]:
+    """What the statements use, from otelkit's API."""
+
+    @kit.metrics.counter("declared.requests", unit="{request}")
+    def counter(*, method: str, route: str, status: int, scheme: str) -> None:
+        """Requests."""
+
+    @kit.metrics.histogram("declared.duration", unit="s")
+    def histogram(*, method: str, route: str, status: int, scheme: str) -> None:
+        """Durations."""
+
+    labels = {"method": "GET", "route": "/orders/{number}", "status": 200, "scheme": "http"}
+    return {
+        "declared_counter": counter,
+        "declared_histogram": histogram,
+        "bound_counter": counter.labels(**labels),
+        "bound_histogram": histogram.labels(**labels),
+    }
+
+
+def _timed(names: Mapping[str, Any], flush: Callable[[], object]) -> dict[str, float]:
+    """Nanoseconds of each statement whose names are there: the least of the samples, since what else the machine does
+    only adds.
+    """
+    found = {}
+    for key, statement in STATEMENTS.items():
+        if _first_name(statement) not in names:
+            continue
+        timer = timeit.Timer(statement, timer=time.thread_time_ns, globals=dict(names))
+        samples = []
+        for _ in range(SAMPLES):
+            gc.collect()
+            samples.append(timer.timeit(REPEATS) / REPEATS)
+            flush()
+        found[key] = min(samples)
+    return found
+
+
+def _first_name(statement: str) -> str:
+    return statement.removeprefix("with ").partition(".")[0]
+
+
+# -- OTLP encoding, a record: new records in each batch, so that caches help as in real life
 
 Encode = Callable[[Any], object]
 
 
-def _official_encoders() -> tuple[Encode, Encode, Encode]:
+def _encoded(encoders: Mapping[str, Encode], batches: Iterator[tuple[str, Any, int]]) -> dict[str, float]:
+    samples: dict[str, list[float]] = {kind: [] for kind in encoders}
+    for kind, batch, records in batches:
+        encode = encoders[kind]
+        gc.collect()
+        gc.disable()
+        started = time.thread_time_ns()
+        encode(batch)
+        samples[kind].append((time.thread_time_ns() - started) / records)
+        gc.enable()
+    return {f"encoded {kind}": min(found) for kind, found in samples.items()}
+
+
+def _official_encoders() -> dict[str, Encode]:
     from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
     from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-    return (
-        lambda batch: encode_spans(batch).SerializeToString(),
-        lambda batch: encode_logs(batch).SerializeToString(),
-        lambda data: encode_metrics(data).SerializeToString(),
-    )
-
-
-def _encoded(spans: Encode, logs: Encode, metrics: Encode) -> dict[str, float]:
-    """Encoding, a record: batches of the SDK's records, a new one each time, so that caches help as in real life."""
-    made = _Records()
-
-    def each(make: Callable[[int], tuple[Any, int]], encode: Encode) -> float:
-        found = []
-        for number in range(SAMPLES):
-            batch, records = make(number * BATCH)
-            found.append(thread_ns(lambda batch=batch: encode(batch), 1) / records)  # type: ignore[misc]
-        return min(found)
-
     return {
-        "encoded span": each(made.spans, spans),
-        "encoded log": each(made.logs, logs),
-        "encoded point": each(made.metrics, metrics),
+        "span": lambda batch: encode_spans(batch).SerializeToString(),
+        "log": lambda batch: encode_logs(batch).SerializeToString(),
+        "point": lambda data: encode_metrics(data).SerializeToString(),
     }
 
 
-class _Records:
-    """Batches of the SDK's own records."""
+def _sdk_batches() -> Iterator[tuple[str, Any, int]]:
+    """Batches as the SDK's processors and readers hand them over: the kind, the batch, how many records."""
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-    def __init__(self) -> None:
-        from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
-        from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-
-        self._spans: list[ReadableSpan] = []
-        self._logs: list[Any] = []
-        keep_span, keep_log = self._spans.append, self._logs.append
-
-        class KeepSpans(SpanProcessor):
-            def on_end(self, span: ReadableSpan) -> None:
-                keep_span(span)
-
-        class KeepLogs(LogRecordProcessor):
-            def on_emit(self, log_record: Any) -> None:
-                keep_log(log_record)
-
-            def shutdown(self) -> None:
-                """Holds nothing."""
-
-            def force_flush(self, timeout_millis: int = 30000) -> bool:
-                return True
-
-        tracers, loggers = TracerProvider(), LoggerProvider()
-        tracers.add_span_processor(KeepSpans())
-        loggers.add_log_record_processor(KeepLogs())
-        self._tracer = tracers.get_tracer("benchmark")
-        self._logger = loggers.get_logger("benchmark")
-
-    def spans(self, first: int) -> tuple[Any, int]:
-        """A batch of ended spans with 12 attributes each."""
-        self._spans.clear()
-        for number in range(first, first + BATCH):
-            self._tracer.start_span("GET /orders/{number}", attributes=attributes(number)).end()
-        return self._spans[:], BATCH
-
-    def logs(self, first: int) -> tuple[Any, int]:
-        """A batch of log records with the attributes that the code's place gives."""
-        from opentelemetry._logs import SeverityNumber
-
-        self._logs.clear()
-        for number in range(first, first + BATCH):
-            self._logger.emit(
-                timestamp=time.time_ns(),
-                severity_number=SeverityNumber.INFO,
-                severity_text="INFO",
-                body=f"order {number} read",
-                attributes={
-                    "code.file.path": "/srv/shop/app.py",
-                    "code.function.name": "order",
-                    "code.line.number": 42,
-                    "request.id": f"{number:032x}",
-                },
-            )
-        return self._logs[:], BATCH
-
-    def metrics(self, first: int) -> tuple[Any, int]:
-        """A collection: half of its points are of a counter, half of a histogram; 4 labels each."""
-        from opentelemetry.sdk.metrics import MeterProvider
-        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-
+    spans, logs = InMemorySpanExporter(), InMemoryLogRecordExporter()
+    tracers, loggers = TracerProvider(), LoggerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(spans))
+    loggers.add_log_record_processor(SimpleLogRecordProcessor(logs))
+    tracer, logger = tracers.get_tracer("benchmark"), loggers.get_logger("benchmark")
+    for number in range(SAMPLES):
+        _make_spans(tracer, number * BATCH)
+        yield "span", spans.get_finished_spans(), BATCH
+        spans.clear()
+        _make_logs(logger, number * BATCH)
+        yield "log", logs.get_finished_logs(), BATCH
+        logs.clear()
         reader = InMemoryMetricReader()
-        meter = MeterProvider(metric_readers=[reader]).get_meter("benchmark")
-        counter, histogram = meter.create_counter("benchmark.requests"), meter.create_histogram("benchmark.duration")
-        for number in range(BATCH // 2):
-            labels = {**LABELS, "http.route": f"/route-{number}"}
-            counter.add(number + 1, labels)
-            for value in (1, 7, 42):
-                histogram.record(value, labels)
-        return reader.get_metrics_data(), BATCH
+        _make_points(MeterProvider(metric_readers=[reader]).get_meter("benchmark"))
+        yield "point", reader.get_metrics_data(), BATCH
+
+
+def _otelkit_batches(kit: Any, encoder: Any) -> Iterator[tuple[str, Any, int]]:
+    """Batches as otelkit's worker hands them to its encoder, caught there: whatever the engine makes them of."""
+    from opentelemetry import metrics, trace
+    from opentelemetry._logs import get_logger
+
+    encode = {"span": encoder.spans, "log": encoder.logs, "point": encoder.metrics}
+    caught: list[tuple[str, Any, int]] = []
+
+    def spans(self: object, batch: Sequence[Any]) -> tuple[bytes, int]:
+        caught.append(("span", batch, len(batch)))
+        return b"", 0
+
+    def logs(self: object, batch: Sequence[Any]) -> tuple[bytes, int]:
+        caught.append(("log", batch, len(batch)))
+        return b"", 0
+
+    def points(self: object, data: Any) -> tuple[bytes, int]:
+        encoded: tuple[bytes, int] = encode["point"](self, data)
+        caught.append(("point", data, points_in(encoded[0])))
+        return b"", 0
+
+    tracer, logger, meter = trace.get_tracer("benchmark"), get_logger("benchmark"), metrics.get_meter("benchmark")
+    encoder.spans, encoder.logs, encoder.metrics = spans, logs, points
+    try:
+        for number in range(SAMPLES):
+            _make_spans(tracer, number * BATCH)
+            _make_logs(logger, number * BATCH)
+            _make_points(meter)
+            kit.flush(30.0)
+            yield from caught
+            caught.clear()
+    finally:
+        encoder.spans, encoder.logs, encoder.metrics = encode["span"], encode["log"], encode["point"]
+
+
+def _make_spans(tracer: Any, first: int) -> None:
+    """Ended spans with 12 attributes each."""
+    for number in range(first, first + BATCH):
+        tracer.start_span("GET /orders/{number}", attributes=attributes(number)).end()
+
+
+def _make_logs(logger: Any, first: int) -> None:
+    """Log records with the attributes that the code's place gives, and a request's id."""
+    from opentelemetry._logs import SeverityNumber
+
+    for number in range(first, first + BATCH):
+        logger.emit(
+            timestamp=time.time_ns(),
+            severity_number=SeverityNumber.INFO,
+            severity_text="INFO",
+            body=f"order {number} read",
+            attributes={
+                "code.file.path": "/srv/shop/app.py",
+                "code.function.name": "order",
+                "code.line.number": 42,
+                "request.id": f"{number:032x}",
+            },
+        )
+
+
+def _make_points(meter: Any) -> None:
+    """Half of the points of a counter, half of a histogram; 4 labels each."""
+    counter, histogram = meter.create_counter("points.requests"), meter.create_histogram("points.duration", "s")
+    for number in range(BATCH // 2):
+        labels = {**LABELS, "http.route": f"/route-{number}"}
+        counter.add(number + 1, labels)
+        for value in (0.001, 0.007, 0.042):
+            histogram.record(value, labels)
 
 
 if __name__ == "__main__":
-    print(json.dumps({"bare": bare, "sdk": sdk, "otelkit": otelkit}[sys.argv[1]]()))
+    print(json.dumps({"sdk": sdk, "otelkit": otelkit}[sys.argv[1]]()))

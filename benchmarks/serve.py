@@ -1,20 +1,19 @@
 """The server process: `python -m benchmarks.serve PEER` in the peer's environment.
 
-Speaks lines over its standard streams. It says `{"port": …}` when it listens; each line that comes in has it send
-everything recorded so far and answer `{"cpu_s": …}`, the whole process's CPU time since its start, all threads. It
-ends with its standard input.
+It says `{"port": …}` when it listens; whatever line comes in has it send everything recorded so far, and answer when
+that has arrived. It ends with its standard input.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import sys
-import threading
-import time
+from collections.abc import Mapping
+from typing import Any
 
-from benchmarks.peers import Flush, peer
+from benchmarks.conversation import answer_in_thread, say
+from benchmarks.peers import WEB, peer
 
 
 def serve(name: str) -> None:
@@ -22,30 +21,28 @@ def serve(name: str) -> None:
     # The application's own logging, as an application sets it up; standard error goes to a file.
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     chosen = peer(name)
-    flush = chosen.start()
+    flush = chosen.start(WEB)
 
     import uvicorn
 
     from benchmarks.app import create
 
     app = create(**chosen.fastapi_options)
+    chosen.app_made(app)
     # The peers take turns: a connection idles for as long as the others take.
     server = uvicorn.Server(uvicorn.Config(app, access_log=False, timeout_keep_alive=600))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        _say(port=listening.getsockname()[1])
-        threading.Thread(target=_answer, args=(server, flush), daemon=True).start()
-        server.run(sockets=[listening])
 
-
-def _answer(server: object, flush: Flush) -> None:
-    for _ in sys.stdin:
+    def answer(words: Mapping[str, Any]) -> Mapping[str, object]:
         flush()
-        _say(cpu_s=time.process_time())
-    server.should_exit = True  # type: ignore[attr-defined]
+        return {}
 
+    def end() -> None:
+        server.should_exit = True
 
-def _say(**words: object) -> None:
-    print(json.dumps(words), flush=True)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        answer_in_thread(answer, end)
+        say(port=listening.getsockname()[1])
+        server.run(sockets=[listening])
 
 
 if __name__ == "__main__":

@@ -11,107 +11,77 @@ import json
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
 
-Counts = dict[str, Counter[str]]
-"""Names of spans, loggers of log records, names of metrics (each with its points); and requests of unknown paths."""
+from benchmarks.sinks import KINDS, Count, Counts, datadog, elastic, otlp, sentry
 
-_Field = int | bytes
+COUNTERS: dict[str, Count] = {**otlp.COUNTERS, **sentry.COUNTERS, **datadog.COUNTERS, **elastic.COUNTERS}
+ANSWERS: dict[str, bytes] = {**datadog.ANSWERS, **elastic.ANSWERS}
 
-
-def _fields(message: bytes) -> Iterator[tuple[int, _Field]]:
-    """The fields of a protobuf message. The sink has a reader of its own, not that of what it checks."""
-    position = 0
-
-    def varint() -> int:
-        nonlocal position
-        number = shift = 0
-        while True:
-            byte = message[position]
-            position += 1
-            number |= (byte & 127) << shift
-            if byte < 128:
-                return number
-            shift += 7
-
-    while position < len(message):
-        tag = varint()
-        if tag & 7 == 0:
-            yield tag >> 3, varint()
-            continue
-        length = varint() if tag & 7 == 2 else {1: 8, 5: 4}[tag & 7]
-        yield tag >> 3, message[position : position + length]
-        position += length
+_DECODERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.decompress, "": bytes}
 
 
-def _within(message: bytes, *path: int) -> Iterator[bytes]:
-    """The messages under a path of field numbers."""
-    for number, content in _fields(message):
-        if number == path[0] and isinstance(content, bytes):
-            if len(path) == 1:
-                yield content
-            else:
-                yield from _within(content, *path[1:])
+class Body(NamedTuple):
+    """What was posted."""
+
+    path: str
+    encoding: str
+    content: bytes
 
 
-def _text(message: bytes, *path: int) -> str:
-    return next((found.decode() for found in _within(message, *path)), "")
-
-
-def _spans(body: bytes, counts: Counter[str]) -> None:
-    for span in _within(body, 1, 2, 2):
-        counts[_text(span, 5)] += 1
-
-
-def _logs(body: bytes, counts: Counter[str]) -> None:
-    for scope in _within(body, 1, 2):
-        counts[_text(scope, 1, 1)] += sum(1 for _ in _within(scope, 2))
-
-
-def _points(body: bytes, counts: Counter[str]) -> None:
-    for metric in _within(body, 1, 2, 2):
-        gauge, summation, histogram, exponential = 5, 7, 9, 10
-        for kind in (gauge, summation, histogram, exponential):
-            counts[_text(metric, 1)] += sum(1 for _ in _within(metric, kind, 1))
-
-
-COUNTERS: dict[str, tuple[str, Callable[[bytes, Counter[str]], None]]] = {
-    "/v1/traces": ("spans", _spans),
-    "/v1/logs": ("logs", _logs),
-    "/v1/metrics": ("points", _points),
-}
-"""What a path's bodies hold, and who counts it; a peer with a format of its own has its row here."""
-
-
-def count(bodies: list[tuple[str, str, bytes]]) -> Counts:
-    """Counts what is in the bodies of (path, content encoding, body)."""
-    counts: Counts = {"spans": Counter(), "logs": Counter(), "points": Counter(), "unknown": Counter()}
-    for path, encoding, body in bodies:
-        if path not in COUNTERS:
-            counts["unknown"][path] += 1
-            continue
-        kind, read = COUNTERS[path]
-        read(gzip.decompress(body) if encoding == "gzip" else body, counts[kind])
+def count(bodies: list[Body]) -> Counts:
+    """Counts what is in the bodies; `unknown` are the paths that no format of ours has."""
+    counts: Counts = {kind: Counter() for kind in (*KINDS, "unknown")}
+    for body in bodies:
+        if body.path in COUNTERS:
+            COUNTERS[body.path](_DECODERS[body.encoding](body.content), counts)
+        else:
+            counts["unknown"][body.path] += 1
     return counts
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    bodies: list[tuple[str, str, bytes]] = []  # noqa: RUF012 - one sink a process
+    bodies: list[Body] = []  # noqa: RUF012 - one sink a process
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.bodies.append((self.path, self.headers.get("content-encoding", ""), body))
-        self._answer(b"")
+        content = self._content()
+        path = self.path.partition("?")[0]
+        self.bodies.append(Body(path, self.headers.get("content-encoding", ""), content))
+        if path in COUNTERS:
+            self._answer(200, ANSWERS.get(path, b""))
+        else:
+            self._answer(404)
+
+    do_PUT = do_POST  # noqa: N815 - the name that http.server calls
 
     def do_GET(self) -> None:
-        taken = self.bodies[:]
-        self.bodies.clear()
-        self._answer(json.dumps(count(taken)).encode())
+        path = self.path.partition("?")[0]
+        if path == "/received":
+            taken = self.bodies[:]
+            del self.bodies[: len(taken)]
+            self._answer(200, json.dumps(count(taken)).encode())
+        elif path in ANSWERS:
+            self._answer(200, ANSWERS[path])
+        else:
+            self._answer(404)
 
-    def _answer(self, body: bytes) -> None:
-        self.send_response(200)
+    def _content(self) -> bytes:
+        if self.headers.get("transfer-encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers["content-length"]))
+        content = b""
+        while size := int(self.rfile.readline(), 16):
+            content += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return content
+
+    def _answer(self, status: int, body: bytes = b"") -> None:
+        self.send_response(status)
+        if body:
+            self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -17,7 +17,9 @@ class ConfigurationError(OtelkitError, ValueError):
 
 
 class AlreadyConfigured(OtelkitError, RuntimeError):
-    """`bootstrap` was called a second time with different settings; call `otelkit.shutdown()` in between."""
+    """`bootstrap` was called a second time with different settings; call `otelkit.shutdown()` in between. Under
+    `OTELKIT_STRICT=1` also: someone else's OpenTelemetry provider was set before.
+    """
 
 
 class UnsupportedLibrary(OtelkitError, RuntimeError):

@@ -1,283 +1,39 @@
-"""A started telemetry: pipeline, providers and instrumentation of one process, from its start over forks to its end."""
+"""The handle that `bootstrap` returns."""
 
 from __future__ import annotations
 
-import logging
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from opentelemetry import _logs
-from opentelemetry.metrics import Observation
-
-from otelkit import extras, resource
-from otelkit.config.settings import SIGNALS, Settings
-from otelkit.delivery.destination import destination
-from otelkit.delivery.pipeline import Pipeline, PipelineOptions
-from otelkit.delivery.queue import QueueLimits
 from otelkit.delivery.report import FlushReport
-from otelkit.engine.opening import open_providers
-from otelkit.engine.propagation import propagator
-from otelkit.engine.providers import Providers
-from otelkit.engine.seams import propagate
-from otelkit.instrumentation.registry import Registry
-from otelkit.runtime import before, guard
-from otelkit.runtime.state import state_directory
-from otelkit.signals import exceptions
-
-logger = logging.getLogger("otelkit")
-
-
-@contextmanager
-def _enabled_sdk() -> Iterator[None]:
-    """The SDK's providers read OTEL_SDK_DISABLED when they are made; whether they are, the settings have decided."""
-    disabled = os.environ.pop("OTEL_SDK_DISABLED", None)
-    try:
-        yield
-    finally:
-        if disabled is not None:
-            os.environ["OTEL_SDK_DISABLED"] = disabled
+from otelkit.running import Running
 
 
 class Telemetry:
     """A started telemetry: what `bootstrap` returns. Thread-safe."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        problems: tuple[str, ...],
-        providers: Providers,
-        observe: Callable[[Settings], None],
-    ) -> None:
-        self.settings = settings
-        self._problems = problems
-        self._providers = providers
-        self._observe = observe
-        self.resource: Mapping[str, Any] = _resource(settings)
-        self._explicit_instance_id = settings.resource_attributes.get("service.instance.id")
-        self._extras = extras.build(settings)
-        self._pipeline = self._open_pipeline()
-        self._registry = Registry(settings)
-        self._ended = False
+    __slots__ = ("_running",)
 
-    # -- what a holder of the handle may do
+    def __init__(self, running: Running) -> None:
+        self._running = running
+
+    def __repr__(self) -> str:
+        return f"<otelkit.Telemetry of {self.service!r}>"
+
+    @property
+    def service(self) -> str:
+        """The service's name, wherever it came from."""
+        return self._running.service
 
     def flush(self, timeout_s: float = 5.0) -> FlushReport:
         """Sends everything accepted before the call and waits for the acknowledgements, for `timeout_s` at most."""
-        return self._pipeline.flush(timeout_s)
+        return self._running.flush(timeout_s)
 
     def shutdown(self, timeout_s: float | None = None) -> FlushReport:
         """Sends what is there within `timeout_s` (default: OTELKIT_SHUTDOWN_TIMEOUT_S), then ends; records that come
         later are counted and dropped. `bootstrap` may be called again.
         """
-        budget = self.settings.shutdown_timeout_s if timeout_s is None else timeout_s
-        deadline = time.monotonic() + budget
-        if not self._ended:
-            self._extras.close()  # first: the tree need not wait for a next hop that does not answer
-        report = self._pipeline.shutdown(max(0.0, deadline - time.monotonic()))
-        if not self._ended:
-            self._ended = True
-            self._registry.uninstall()
-        return report
+        return self._running.shutdown(timeout_s)
 
     def status(self) -> dict[str, Any]:
-        """Everything that is known about this process's telemetry, as plain data."""
-        ledger = self._pipeline.ledger.read()
-        return {
-            "state": "ended" if self._ended else "running",
-            "pid": os.getpid(),
-            "service": self.resource.get("service.name"),
-            "resource": dict(self.resource),
-            "exporters": {
-                signal: {
-                    "exporters": list(self.settings.exporters(signal)),
-                    "destination": destination(self.settings, signal).shown,
-                }
-                for signal in SIGNALS
-            },
-            "libraries": {name: asdict(decision) for name, decision in self._registry.decisions.items()},
-            "ledger": {
-                signal: {
-                    "accepted": account.accepted,
-                    "delivered": account.delivered,
-                    "spooled": account.spooled,
-                    "dropped": {reason.value: count for reason, count in account.dropped.items()},
-                }
-                for signal, account in ledger.accounts.items()
-            },
-            "in_memory": self._pipeline.in_memory(),
-            "foreign_providers": list(self._providers.foreign),
-            "before_bootstrap": before.calls,
-            "failures": dict(guard.failures),
-            "problems": list(self._problems),
-            "versions": {name: _version(name) for name in ("otelkit", "opentelemetry-sdk", "opentelemetry-api")},
-        }
-
-    # -- opening, and opening again in a forked child
-
-    def start(self) -> None:
-        """Publishes the providers, instruments, and says so in one line; in a test that captures it says nothing."""
-        self._switch_on()
-        for problem in self._problems:
-            logger.warning("%s", problem)
-        if not self._extras.captured:
-            self._observe(self.settings)
-            logger.info("%s", self.line())
-            _application_starting(self.resource)
-        self._pipeline.arm()
-
-    def pause(self) -> None:
-        """Lets go of the libraries and of every receiver while a test captures; what is queued is still sent."""
-        self._registry.uninstall()
-        self._extras.close()
-        self._pipeline.collect = None
-
-    def resume(self) -> None:
-        """Goes on after `pause`."""
-        self._extras = extras.build(self.settings)
-        self._switch_on()
-
-    def _switch_on(self) -> None:
-        exceptions.span_events = self.settings.exception_signal != "logs"
-        self._open_providers()
-        propagate.set_global_textmap(propagator(self.settings.propagators))
-        before.live = True
-        self._registry.install()
-
-    def _open_pipeline(self) -> Pipeline:
-        settings = self.settings
-        return Pipeline(
-            PipelineOptions(
-                service=str(self.resource["service.name"]),
-                destinations={
-                    signal: destination(settings, signal) for signal in SIGNALS if "otlp" in settings.exporters(signal)
-                },
-                resources=dict.fromkeys(SIGNALS, self.resource),
-                spans=QueueLimits(
-                    settings.bsp_max_queue_size,
-                    settings.bsp_max_export_batch_size,
-                    settings.bsp_schedule_delay_s,
-                ),
-                logs=QueueLimits(
-                    settings.blrp_max_queue_size,
-                    settings.blrp_max_export_batch_size,
-                    settings.blrp_schedule_delay_s,
-                ),
-                metric_interval_s=settings.metric_export_interval_s,
-                metric_timeout_s=settings.metric_export_timeout_s,
-                max_pending_bytes=settings.max_pending_bytes,
-                state_dir=state_directory(settings.state_dir),
-                quiet=self._extras.by_default,
-            )
-        )
-
-    def _open_providers(self) -> None:
-        receivers = self._extras.receivers
-        providers = self._providers
-        # A reader belongs to one provider: where the metrics' is someone else's, to that one.
-        ours = replace(receivers, metric_readers=()) if "metrics" in providers.foreign else receivers
-        with _enabled_sdk():
-            opening = open_providers(self.settings, self.resource, self._pipeline, ours)
-        providers.tracer.open(opening.tracer_provider)
-        providers.meter.open(opening.meter_provider)
-        providers.logger.open(opening.logger_provider)
-        exported = [signal for signal in SIGNALS if "otlp" in self.settings.exporters(signal)]
-        providers.publish(self._pipeline, receivers, exported)
-
-    def after_fork(self) -> None:
-        """In a forked child: its own identity, queue, ledger and providers; the parent's records stay the parent's."""
-        self._pipeline.abandon()
-        pid = os.getpid()
-        instance = resource.new_instance_id(self._explicit_instance_id, pid)
-        self.resource = {**self.resource, "process.pid": pid, "service.instance.id": instance}
-        self._extras = self._extras.in_child()
-        self._pipeline = self._open_pipeline()
-        if not self._ended:
-            self._providers.meter.after_fork()
-            self._open_providers()
-            self._pipeline.arm()
-
-    def ledger_observations(self) -> Iterator[Observation]:
-        """The ledger as the metric `otelkit.records`; the outcome `dropped` carries its reason."""
-        for signal, account in self._pipeline.ledger.read().accounts.items():
-            labels = {"otelkit.signal": signal}
-            yield Observation(account.delivered, {**labels, "otelkit.outcome": "delivered"})
-            yield Observation(account.spooled, {**labels, "otelkit.outcome": "spooled"})
-            for reason, count in account.dropped.items():
-                yield Observation(count, {**labels, "otelkit.outcome": "dropped", "otelkit.reason": reason.value})
-
-    def line(self) -> str:
-        """The line at start: service, exporters, and each library with its choice."""
-        exporters = []
-        for signal in SIGNALS:
-            names = self.settings.exporters(signal)
-            target = f"→{destination(self.settings, signal).shown}" if "otlp" in names else ""
-            exporters.append(f"{signal}={'+'.join(names)}{target}")
-        attached = (
-            f" (attached to someone else's provider: {', '.join(self._providers.foreign)})"
-            if self._providers.foreign
-            else ""
-        )
-        service = f"{self.resource['service.name']} {self.resource.get('service.version', '')}".strip()
-        libraries = " ".join(self._registry.summary())
-        return f"otelkit {_version('otelkit')}: {service}; {' '.join(exporters)}{attached}; {libraries}"
-
-
-class Disabled(Telemetry):
-    """OTEL_SDK_DISABLED: propagators work, nothing else does."""
-
-    def start(self) -> None:
-        propagate.set_global_textmap(propagator(self.settings.propagators))
-        before.live = True
-        logger.info("otelkit %s: disabled by OTEL_SDK_DISABLED", _version("otelkit"))
-
-    def pause(self) -> None:
-        """Nothing is on."""
-
-    def resume(self) -> None:
-        propagate.set_global_textmap(propagator(self.settings.propagators))
-
-    def line(self) -> str:
-        return "disabled by OTEL_SDK_DISABLED"
-
-
-def _resource(settings: Settings) -> Mapping[str, Any]:
-    return resource.detect(
-        service_name=settings.service_name,
-        service_version=settings.service_version,
-        revision=settings.service_revision,
-        environment=settings.environment,
-        attributes=settings.resource_attributes,
-        environ=os.environ,
-    )
-
-
-def _application_starting(attributes: Mapping[str, Any]) -> None:
-    """The application's first record: it only queues."""
-    _logs.get_logger("otelkit").emit(
-        severity_number=_logs.SeverityNumber.INFO,
-        severity_text="INFO",
-        body="application starting",
-        event_name="otelkit.application.starting",
-        attributes={
-            key: attributes[key]
-            for key in (
-                "service.name",
-                "service.version",
-                "deployment.environment.name",
-                "process.runtime.version",
-            )
-            if key in attributes
-        },
-    )
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "0"
+        """Everything that is known about this process's telemetry, as plain data, as `otelkit.status`."""
+        return self._running.status()

@@ -16,17 +16,18 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from otelkit import extras, semconv
-from otelkit.config.load import load
+from otelkit.config.load import load, refuse
 from otelkit.config.settings import TABLE, Settings
 from otelkit.delivery.report import FlushReport
 from otelkit.engine.opening import Extras as Receivers
 from otelkit.engine.opening import missing as missing_packages
 from otelkit.engine.propagation import missing as missing_propagators
 from otelkit.engine.providers import Providers
-from otelkit.errors import AlreadyConfigured, ConfigurationError
+from otelkit.errors import AlreadyConfigured, ConfigurationError, OtelkitError
 from otelkit.instrumentation import imports, instruments, runtime
+from otelkit.running import Disabled, Running
 from otelkit.runtime import before, fork, lifecycle, selflog
-from otelkit.telemetry import Disabled, Telemetry
+from otelkit.telemetry import Telemetry
 
 logger = logging.getLogger("otelkit")
 
@@ -37,7 +38,8 @@ class _Process:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.providers: Providers | None = None
-        self.telemetry: Telemetry | None = None
+        self.running: Running | None = None
+        self.handle: Telemetry | None = None
         self.arguments: Mapping[str, object] = {}
         self.explicit = False
         self.open = False
@@ -57,13 +59,17 @@ class _Process:
             self._stop_runtime = None
 
     def _read_ledger(self, options: CallbackOptions) -> Iterable[Observation]:
-        return self.telemetry.ledger_observations() if self.telemetry is not None else ()
+        return self.running.ledger_observations() if self.running is not None else ()
+
+    def opened(self) -> Running | None:
+        """What is started and not ended yet, by `otelkit.shutdown` or by the handle's."""
+        return self.running if self.open and self.running is not None and not self.running.ended else None
 
     def after_fork(self) -> None:
         """In a forked child."""
         self.lock = threading.RLock()
-        if self.telemetry is not None:
-            self.telemetry.after_fork()
+        if self.running is not None:
+            self.running.after_fork()
 
 
 _process = _Process()
@@ -79,7 +85,7 @@ def bootstrap(service_name: str | None = None, /, *, app: object | None = None, 
 
     Raises AlreadyConfigured when an earlier explicit call had other settings, ConfigurationError for an unknown or
     wrong keyword argument, and, under OTELKIT_STRICT=1, ConfigurationError and UnsupportedLibrary for what is a
-    WARNING otherwise.
+    WARNING otherwise, and AlreadyConfigured for a provider of someone else's that it would attach to.
     """
     return _bootstrap(service_name, app, settings, explicit=True)
 
@@ -98,31 +104,39 @@ def _bootstrap(
     if app is not None:
         arguments = {**_from_application(app), **arguments}
     with _process.lock:
-        current = _process.telemetry
-        if _process.open and current is not None and not explicit:
-            return current
+        current, handle = _process.opened(), _process.handle
+        if current is not None and handle is not None and not explicit:
+            return handle
         loaded = load({**arguments, **extras.captured_settings()})
-        problems = (*loaded.problems, *_missing(loaded.settings))
-        selflog.configure(loaded.settings.otel_log_level)
-        if _process.open and current is not None:
+        problems = (*loaded.problems, *loaded.hints, *_missing(loaded.settings))
+        if current is not None and handle is not None:
             if loaded.settings == current.settings:
                 _process.explicit = True
-                return current
+                return handle
             if _process.explicit:
                 raise AlreadyConfigured(_difference(current.settings, loaded.settings))
+        providers = _process.providers or Providers()
+        if loaded.settings.strict and providers.foreign and not loaded.settings.sdk_disabled:
+            raise AlreadyConfigured(_someone_elses(providers.foreign))
+        if current is not None:
             current.shutdown()
-        if _process.providers is None:
-            _process.providers = Providers()
-        kind = Disabled if loaded.settings.sdk_disabled else Telemetry
-        telemetry = kind(loaded.settings, problems, _process.providers, _process.observe)
-        telemetry.start()
-        _process.telemetry = telemetry
+        selflog.configure(loaded.settings.otel_log_level, _formatter(loaded.settings))
+        _process.providers = providers
+        kind = Disabled if loaded.settings.sdk_disabled else Running
+        running = kind(loaded.settings, problems, providers, _process.observe)
+        try:
+            running.start()
+        except OtelkitError:
+            running.shutdown(0.0)
+            raise
+        _process.running = running
+        _process.handle = handle = Telemetry(running)
         _process.arguments = arguments
         _process.explicit = explicit
         _process.open = True
-        lifecycle.install(shutdown, _flush_before_the_end)
+        lifecycle.install(shutdown, _flush_before_the_end, loaded.settings.shutdown_timeout_s)
         imports.when_imported("multiprocessing.util", lifecycle.watch_multiprocessing)
-        return telemetry
+        return handle
 
 
 @contextmanager
@@ -134,8 +148,8 @@ def captured(receivers: Callable[[], Receivers]) -> Iterator[None]:
     """
     extras.begin_capture(receivers)
     with _process.lock:
-        aside = (_process.telemetry, _process.arguments, _process.explicit, _process.open)
-        earlier = _process.telemetry if _process.open else None
+        aside = (_process.running, _process.handle, _process.arguments, _process.explicit, _process.open)
+        earlier = _process.opened()
     try:
         if earlier is not None:
             earlier.pause()
@@ -148,7 +162,7 @@ def captured(receivers: Callable[[], Receivers]) -> Iterator[None]:
             shutdown(0.0)
         extras.end_capture()
         with _process.lock:
-            _process.telemetry, _process.arguments, _process.explicit, _process.open = aside
+            _process.running, _process.handle, _process.arguments, _process.explicit, _process.open = aside
         if earlier is not None:
             earlier.resume()
 
@@ -158,8 +172,8 @@ def flush(timeout_s: float = 5.0) -> FlushReport:
 
     Before bootstrap there is nothing to send: the report is ok and empty.
     """
-    telemetry = _process.telemetry
-    return telemetry.flush(timeout_s) if telemetry is not None else FlushReport(ok=True)
+    running = _process.running
+    return running.flush(timeout_s) if running is not None else FlushReport(ok=True)
 
 
 def shutdown(timeout_s: float | None = None) -> FlushReport:
@@ -168,33 +182,48 @@ def shutdown(timeout_s: float | None = None) -> FlushReport:
 
     A second call reports and does nothing. `bootstrap` starts again.
     """
-    telemetry = _process.telemetry
-    if telemetry is None:
+    running = _process.running
+    if running is None:
         return FlushReport(ok=True)
     _process.open = False
-    return telemetry.shutdown(timeout_s)
+    return running.shutdown(timeout_s)
 
 
 def _flush_before_the_end() -> None:
-    if _process.telemetry is not None:
-        _process.telemetry.flush(_process.telemetry.settings.shutdown_timeout_s)
+    if _process.running is not None:
+        _process.running.flush(_process.running.settings.shutdown_timeout_s)
 
 
 def status() -> dict[str, Any]:
-    """Everything that is known about this process's telemetry, as plain data; `state` is `not started`, `running` or
-    `ended`.
+    """Everything that is known about this process's telemetry, as plain data; `state` is `not started`, `running`,
+    `disabled` (by OTEL_SDK_DISABLED) or `ended`.
     """
-    telemetry = _process.telemetry
-    if telemetry is None:
+    running = _process.running
+    if running is None:
         return {"state": "not started", "pid": os.getpid(), "before_bootstrap": before.calls}
-    return telemetry.status()
+    return running.status()
 
 
 def _missing(settings: Settings) -> list[str]:
     problems = [*missing_propagators(settings.propagators), *missing_packages(settings)]
-    if problems and settings.strict:
-        raise ConfigurationError("; ".join(problems) + " (OTELKIT_STRICT is on)")
+    refuse(problems, settings)
     return problems
+
+
+def _formatter(settings: Settings) -> logging.Formatter | None:
+    if settings.log_format != "json":
+        return None
+    from otelkit.instrumentation.json_logs import Formatter
+
+    return Formatter(settings.log_fields)
+
+
+def _someone_elses(signals: Iterable[str]) -> str:
+    return (
+        f"OpenTelemetry has someone else's provider already, for {', '.join(signals)}. Nothing is started while"
+        " OTELKIT_STRICT is on: call otelkit.bootstrap before the other provider is set, do not set that one, or switch"
+        " OTELKIT_STRICT off to have otelkit attach to it"
+    )
 
 
 def _from_application(app: object) -> dict[str, object]:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import otelkit
 from otelkit.config.not_honoured import NOT_HONOURED
-from otelkit.config.parse import milliseconds, timeout, to_text
 from otelkit.config.setting import Setting
 from otelkit.config.settings import CHOICES, INSTRUMENT_PREFIX, OTLP_PARTS, SIGNALS, TABLE, Settings
 from otelkit.delivery.ledger import DropReason
@@ -40,9 +39,17 @@ def settings_page() -> str:
         " program starts, or above it), the default. `otelkit env` prints what holds and where it came from, secrets"
         " masked.",
         "",
-        "Every source takes the same text or number, in the unit that the description names. An empty variable counts"
-        " as unset. A value that is not allowed is named in one WARNING and the next source counts; with"
-        " `OTELKIT_STRICT=1` it raises `ConfigurationError`. A wrong or unknown keyword argument always raises.",
+        "Every source takes the same text or number, but for durations: a variable of OpenTelemetry's takes"
+        " milliseconds, as the specification says, and a keyword or key whose name ends in `_s` takes seconds."
+        " `OTEL_BSP_SCHEDULE_DELAY=5000` is `bsp_schedule_delay_s=5`. Defaults stand in the variable's unit.",
+        "",
+        "An empty variable counts as unset. A value that is not allowed is named in one WARNING and the next source"
+        " counts; with `OTELKIT_STRICT=1` it raises `ConfigurationError` and nothing is started. A wrong or unknown"
+        " keyword argument always raises. A value that is allowed and was hardly meant (a time-out of 10 milliseconds)"
+        " counts, with a WARNING.",
+        "",
+        "Where regular expressions are listed, every comma separates two of them, as in OpenTelemetry's own packages:"
+        " `a{1,2}` cannot be written, and is named in a WARNING.",
         "",
         "```toml",
         "[tool.otelkit]",
@@ -118,7 +125,7 @@ def _grouped_settings() -> list[tuple[str, list[Setting[object]]]]:
     for line in inspect.getsource(Settings).splitlines():
         if heading := re.fullmatch(r"    # -- (.+)", line):
             groups.append((heading[1].partition(" (")[0], []))
-        elif declared := re.match(r"    (\w+) = Setting\(", line):
+        elif declared := re.match(r"    (\w+) = (?:Setting|Duration)\(", line):
             groups[-1][1].append(by_key[declared[1]])
     return groups
 
@@ -134,15 +141,8 @@ def _is_otlp_part(setting: Setting[object]) -> bool:
 
 
 def _default(setting: Setting[object]) -> str:
-    """As somebody would write it: a duration that is read in milliseconds is shown in milliseconds."""
-    value = setting.default
-    if value is None or value in ("", (), {}):
-        return ""
-    if setting.parse in (milliseconds, timeout) and isinstance(value, float):
-        value = value * 1000
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return f"`{to_text(value)}`"
+    value = setting.default_text()
+    return f"`{value}` {setting.unit}".rstrip() if value else ""
 
 
 def metrics_page() -> str:
@@ -220,9 +220,9 @@ _API = (
     ("Tests", ("testing",)),
     ("Errors", ("OtelkitError", "ConfigurationError", "AlreadyConfigured", "UnsupportedLibrary")),
 )
-# What a class or module shows to its users; the rest of Telemetry's methods are for otelkit's own modules.
+# What a class or module shows to its users.
 _MEMBERS: Mapping[str, Sequence[str]] = {
-    "Telemetry": ("flush", "shutdown", "status"),
+    "Telemetry": ("service", "flush", "shutdown", "status"),
     "Registration": ("close",),
     "metrics": ("counter", "up_down_counter", "histogram", "gauge", "Counter", "Histogram", "Gauge"),
     "testing": ("capture", "Captured", "Spans", "CapturedSpan", "Logs", "CapturedLog", "Metrics", "Distribution"),
@@ -257,6 +257,9 @@ def _entry(title: str, thing: object, members: Sequence[str], level: str = "###"
     lines = ["", f"{level} {title}"]
     if isinstance(thing, type):
         lines += ["", *_code(_class(thing))]
+    elif isinstance(thing, property):
+        assert thing.fget is not None
+        lines += ["", *_code([f"{title.rpartition('.')[2]}: {inspect.signature(thing.fget).return_annotation}"])]
     elif not isinstance(thing, types.ModuleType):
         assert callable(thing)
         lines += ["", *_code([_signature(title.rpartition(".")[2], thing)])]

@@ -4,19 +4,21 @@
 
 from __future__ import annotations
 
-from benchmarks.peers import Flush, Peer
+from collections.abc import Collection
+
+from benchmarks.peers import Flush, Peer, Sends
 
 SDK = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
-LOGGING = "opentelemetry-instrumentation-logging"
-LIBRARIES = ("opentelemetry-instrumentation-sqlalchemy", "opentelemetry-instrumentation-redis", LOGGING)
+LIBRARIES = tuple(f"opentelemetry-instrumentation-{name}" for name in ("sqlalchemy", "redis", "celery", "logging"))
 
 
-def start() -> Flush:
+def start(libraries: Collection[str]) -> Flush:
     flush = set_up_sdk()
-    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+    if "fastapi" in libraries:
+        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
-    FastAPIInstrumentor().instrument()
-    instrument_libraries()
+        FastAPIInstrumentor().instrument()
+    instrument(libraries)
     return flush
 
 
@@ -48,20 +50,30 @@ def set_up_sdk() -> Flush:
     return flush
 
 
-def instrument_libraries() -> None:
-    """SQLAlchemy, Redis and the logging module; the application has set the root logger's level itself."""
+def instrument(libraries: Collection[str]) -> None:
+    """Everything but FastAPI; the application has set the root logger's level itself."""
+    from opentelemetry.instrumentation.celery import CeleryInstrumentor
     from opentelemetry.instrumentation.logging import LoggingInstrumentor
     from opentelemetry.instrumentation.redis import RedisInstrumentor
     from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 
-    SQLAlchemyInstrumentor().instrument()
-    RedisInstrumentor().instrument()
-    LoggingInstrumentor().instrument()
+    instrumentors = {
+        "sqlalchemy": SQLAlchemyInstrumentor,
+        "redis": RedisInstrumentor,
+        "celery": CeleryInstrumentor,
+        "logging": LoggingInstrumentor,
+    }
+    for name in libraries:
+        if name in instrumentors:
+            instrumentors[name]().instrument()
 
 
 PEER = Peer(
     "OpenTelemetry, contrib",
     start,
+    # A request's span and one for each of its two ASGI messages; the statement's and one for its connection.
+    sends={"ping": Sends(3, 0), "order": Sends(6, 1), "task": Sends(3, 1)},
+    package="opentelemetry-sdk",
     requirements=(*SDK, *LIBRARIES, "opentelemetry-instrumentation-fastapi"),
     lacks="durations of SQL statements and Redis commands, cache hits, waits for a connection, process and runtime"
     " metrics, request ids, the code's place of log lines, the server's own log lines; its HTTP names are the old ones",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from benchmarks.peers import Flush, Peer
-from benchmarks.peers.contrib import LIBRARIES, SDK, instrument_libraries, set_up_sdk
+from collections.abc import Collection
+
+from benchmarks.peers import Flush, Peer, Sends
+from benchmarks.peers.contrib import LIBRARIES, SDK, instrument, set_up_sdk
 
 
-def start() -> Flush:
+def start(libraries: Collection[str]) -> Flush:
     flush = set_up_sdk()
-    instrument_libraries()
+    instrument(libraries)
     return flush
 
 
 PEER = Peer(
     "OpenTelemetry, FastAPI native",
     start,
+    # The statement has a span for its connection too. Tasks would be contrib's.
+    sends={"ping": Sends(1, 0), "order": Sends(4, 1)},
+    package="opentelemetry-sdk",
     requirements=(*SDK, *LIBRARIES),
     # By default it makes a span for every dependency, endpoint and serialisation.
     fastapi_options={"telemetry": {"operation_spans": False}},

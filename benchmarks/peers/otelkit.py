@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from benchmarks.environments import CHECKOUT
-from benchmarks.peers import Flush, Peer
+from benchmarks.peers import Flush, Peer, Sends
 
 
-def start() -> Flush:
+def start(libraries: Collection[str]) -> Flush:
     import otelkit
 
     otelkit.bootstrap()
@@ -16,6 +18,8 @@ def start() -> Flush:
 PEER = Peer(
     "otelkit",
     start,
-    requirements=("--editable", f"{CHECKOUT}[fastapi,sqlalchemy,redis]"),
+    sends={"ping": Sends(1, 0), "order": Sends(3, 1), "task": Sends(2, 1)},
+    package="otelkit",
+    requirements=("--editable", f"{CHECKOUT}[fastapi,sqlalchemy,redis,celery]"),
     lacks="sizes of responses, spans for single ASGI messages and for a pool's connects",
 )

@@ -10,7 +10,6 @@ import argparse
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -26,7 +25,7 @@ from rich.text import Text
 
 from examples.shop import answers
 from examples.shop.load import Answer, orders
-from examples.shop.processes import ROOT, Shop, ShopError, free_port, running_shop
+from examples.shop.processes import ROOT, Shop, ShopError, running_shop
 from examples.shop.redis_server import RedisUnavailable, redis_server
 from otelkit.stack.native import NativeStack, Ports, missing_binaries
 from otelkit.stack.queries import NotArrived
@@ -113,7 +112,7 @@ def run(*, count: int | None, rate_per_s: float, data_dir: Path) -> None:
             folder,
             redis_url=redis_url,
             environ=_environment(folder, stack),
-            port=WEB_PORT if _is_free(WEB_PORT) else free_port(),
+            port=WEB_PORT,
             echo=_echo if stack is None else None,
         )
         shop = running.enter_context(_announced("the shop", starting))
@@ -242,16 +241,6 @@ def _interruptible() -> Iterator[None]:
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _say(text: str, *, heading: bool = False) -> None:

@@ -25,6 +25,8 @@ STOP_TIMEOUT_S = 20.0
 _POLL_INTERVAL_S = 0.05
 _READER_TIMEOUT_S = 2.0
 _TAIL_LINES = 20
+# Between choosing a free port and uvicorn listening on it, another process may take it.
+_PORT_ATTEMPTS = 3
 
 Echo = Callable[[str, str], None]
 """Gets a process's name and each line that it prints, from when the shop is ready on."""
@@ -58,6 +60,7 @@ class Process:
             with log_path.open("ab") as log:
                 self._process = self._start(command, environ, log.fileno())
             return
+        log_path.touch()
         ours, theirs = pty.openpty() if sys.stdout.isatty() else os.pipe()
         try:
             self._process = self._start(command, environ, theirs)
@@ -176,13 +179,11 @@ def running_shop(
     `environ` is added to this process's environment, whose OTEL_* variables are left out: who starts the shop says
     where its telemetry goes. With `bootstrap` the modules run that call `otelkit.bootstrap`, without it those that do
     not, with OTEL_SERVICE_NAME set to `shop` and `shop-worker`. `prefix` comes before both commands, as in
-    `("otelkit", "run")`. `port` is uvicorn's (default: a free one).
+    `("otelkit", "run")`. `port` is uvicorn's, unless somebody listens there already: then, and by default, a free one.
 
     Raises:
         ShopError: one of the two ended, or was not ready in time.
     """
-    port = free_port() if port is None else port
-    url = f"http://127.0.0.1:{port}"
     shared = {
         **{name: value for name, value in os.environ.items() if not name.startswith("OTEL_")},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
@@ -191,7 +192,7 @@ def running_shop(
         "SHOP_DATABASE": str(folder / "shop.sqlite"),
     }
     web_module, worker_module = ("main", "worker") if bootstrap else ("app", "tasks")
-    web_command = ["uvicorn", f"examples.shop.{web_module}:app", "--host", "127.0.0.1", "--port", str(port)]
+    web_command = ["uvicorn", f"examples.shop.{web_module}:app", "--host", "127.0.0.1"]
     worker_command = [
         *("celery", "-A", f"examples.shop.{worker_module}", "worker"),
         *("--pool", "prefork", "--concurrency", str(concurrency), "--loglevel", "INFO"),
@@ -208,8 +209,19 @@ def running_shop(
 
     with ExitStack() as running:
         worker = start("shop-worker", worker_command)
-        web = start("shop", web_command)
-        web.wait_until(lambda: _is_up(f"{url}/health"))
+        for attempt in range(_PORT_ATTEMPTS):
+            port = free_port() if attempt or port is None else port
+            url = f"http://127.0.0.1:{port}"
+            web = start("shop", [*web_command, "--port", str(port)])
+            try:
+                _wait_until_up(web, url)
+                break
+            except ShopError:
+                web.stop()
+                if "address already in use" not in web.log().lower() or attempt + 1 == _PORT_ATTEMPTS:
+                    raise
+                # The next one's log shall be its own: it is asked whether that one listens.
+                web.log_path.unlink()
         worker.wait_until(lambda: " ready." in worker.log())
         web.echoing = worker.echoing = True
         yield Shop(url, web, worker)
@@ -220,6 +232,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _wait_until_up(web: Process, url: str) -> None:
+    # Another shop may listen there and answer: only this one's log says that it got the port.
+    web.wait_until(lambda: "Uvicorn running on " in web.log())
+    web.wait_until(lambda: _is_up(f"{url}/health"))
 
 
 def _is_up(url: str) -> bool:

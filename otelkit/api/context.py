@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
+from typing import Any
 
 from opentelemetry.trace import get_current_span
 
@@ -23,11 +25,8 @@ class Binding:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        for key, value in self._before.items():
-            if value is None:
-                self._holder.values.pop(key, None)
-            else:
-                self._holder.values[key] = value
+        self._holder.unbind(key for key, value in self._before.items() if value is None)
+        self._holder.bind({key: value for key, value in self._before.items() if value is not None})
 
 
 def bind(**values: Value) -> Binding:
@@ -39,8 +38,9 @@ def bind(**values: Value) -> Binding:
     """
     holder = correlation.holder()
     renamed = {correlation.attribute_name(key): value for key, value in values.items()}
-    before = {key: holder.values.get(key) for key in renamed}
-    holder.values.update(renamed)
+    earlier: Mapping[str, Any] = holder.values or {}
+    before = {key: earlier.get(key) for key in renamed}
+    holder.bind(renamed)
     get_current_span().set_attributes(renamed)
     if holder.entry_span is not None:
         holder.entry_span.set_attributes(renamed)
@@ -49,6 +49,5 @@ def bind(**values: Value) -> Binding:
 
 def unbind(*names: str) -> None:
     """Takes bound values back, all of them without an argument; spans and records that have them keep them."""
-    values = correlation.holder().values
-    for name in names or tuple(values):
-        values.pop(correlation.attribute_name(name), None)
+    holder = correlation.holder()
+    holder.unbind([correlation.attribute_name(name) for name in names] or tuple(holder.values or ()))

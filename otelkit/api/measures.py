@@ -11,7 +11,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation, get_meter
 
 from otelkit.api.attributes import Attributes, AttributeValue, merged
 from otelkit.api.names import check_metric_name
-from otelkit.runtime import before, guard
+from otelkit.runtime import before, fork, guard
 
 logger = logging.getLogger("otelkit")
 
@@ -94,7 +94,7 @@ class Registration:
 
     def close(self) -> None:
         """Ends the reading; a second call does nothing."""
-        self._observed.remove(self)
+        _observables.remove(self._observed, self)
 
     def __enter__(self) -> Registration:
         return self
@@ -107,24 +107,42 @@ class _Observed:
     """One observable gauge with all its registrations: OpenTelemetry's API cannot take a callback back."""
 
     def __init__(self, name: str, unit: str) -> None:
-        self._registrations: tuple[Registration, ...] = ()
-        self._lock = threading.Lock()
+        self.registrations: tuple[Registration, ...] = ()
         meter().create_observable_gauge(name, [self._collect], unit)
 
     def _collect(self, options: CallbackOptions) -> Iterable[Observation]:
-        return [found for registration in self._registrations if (found := registration.value()) is not None]
+        return [found for registration in self.registrations if (found := registration.value()) is not None]
 
-    def add(self, registration: Registration) -> None:
+
+class _Observables:
+    """The observable gauges by name and unit."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[tuple[str, str], _Observed] = {}
+        self._lock = threading.Lock()
+        fork.on_child(self._after_fork)
+
+    def _after_fork(self) -> None:
+        """In a forked child: the lock may be held by a thread that is not here."""
+        self._lock = threading.Lock()
+
+    def add(self, name: str, unit: str, read: Callable[[], float], attributes: Attributes) -> Registration:
+        """Registers a function under a name, whose gauge is made with its first one."""
         with self._lock:
-            self._registrations = (*self._registrations, registration)
+            observed = self._by_name.get((name, unit))
+            if observed is None:
+                observed = self._by_name[(name, unit)] = _Observed(name, unit)
+            registration = Registration(observed, read, attributes)
+            observed.registrations = (*observed.registrations, registration)
+            return registration
 
-    def remove(self, registration: Registration) -> None:
+    def remove(self, observed: _Observed, registration: Registration) -> None:
+        """Takes a registration back."""
         with self._lock:
-            self._registrations = tuple(found for found in self._registrations if found is not registration)
+            observed.registrations = tuple(found for found in observed.registrations if found is not registration)
 
 
-_observed: dict[tuple[str, str], _Observed] = {}
-_observed_lock = threading.Lock()
+_observables = _Observables()
 
 
 def observe(
@@ -142,13 +160,7 @@ def observe(
     what it reads goes away. Raises ValueError for a name that is not allowed.
     """
     check_metric_name(name)
-    with _observed_lock:
-        observed = _observed.get((name, _unit))
-        if observed is None:
-            observed = _observed[(name, _unit)] = _Observed(name, _unit)
-    registration = Registration(observed, read, merged(attributes, attrs))
-    observed.add(registration)
-    return registration
+    return _observables.add(name, _unit, read, merged(attributes, attrs))
 
 
 def _instrument(kind: str, name: str, unit: str) -> Any | None:

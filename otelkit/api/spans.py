@@ -7,12 +7,12 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from typing import Any, Literal, TypeVar, overload
 
-from opentelemetry import context as context_api
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, get_tracer, set_span_in_context
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, get_tracer
 
 from otelkit.api.attributes import Attributes, AttributeValue, merged
-from otelkit.engine.current import CurrentSpan, detach
+from otelkit.engine.context import detach, variable, with_span
+from otelkit.engine.current import CurrentSpan
 from otelkit.runtime import before
 from otelkit.signals import exceptions
 
@@ -41,7 +41,7 @@ def span(
     """
     if not before.live:
         before.note("otelkit.span")
-    return CurrentSpan(lambda: _start(name, _kind, merged(attributes, attrs), _links, _root))
+    return CurrentSpan(_start, (name, _kind, merged(attributes, attrs), _links, _root))
 
 
 def _start(
@@ -146,14 +146,14 @@ def _traced(function: F, name: str | None, record: tuple[str, ...], kind: Kind) 
 
         @functools.wraps(function)
         async def coroutine(*args: Any, **kwargs: Any) -> Any:
-            with CurrentSpan(lambda: start(args, kwargs)):
+            with CurrentSpan(start, (args, kwargs)):
                 return await function(*args, **kwargs)
 
         return coroutine  # type: ignore[return-value]
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        with CurrentSpan(lambda: start(args, kwargs)):
+        with CurrentSpan(start, (args, kwargs)):
             return function(*args, **kwargs)
 
     return call  # type: ignore[return-value]
@@ -164,16 +164,16 @@ class _Active:
 
     def __init__(self, span: Span) -> None:
         self.span = span
-        self._context = set_span_in_context(span)
+        self._context = with_span(span)
 
     def __enter__(self) -> None:
-        self._token = context_api.attach(self._context)
+        self._token = variable.set(self._context)
 
     def __exit__(self, kind: object, error: BaseException | None, tb: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, (StopIteration, StopAsyncIteration)):
             exceptions.record(self.span, error)
         # The body may stand within a block of its own: that is current again at its next step.
-        self._context = context_api.get_current()
+        self._context = variable.get()
         detach(self._token)
 
 

@@ -15,9 +15,8 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-app.command(
-    "run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
-)(run.run)
+# Options behind the program's name are the program's.
+app.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(run.run)
 app.command("env")(env.env)
 app.command("status")(status.status)
 app.add_typer(auto.app, name="auto")

@@ -11,13 +11,18 @@ import typer
 SITE = Path(__file__).resolve().parent.parent / "_site"
 
 
-def run(context: typer.Context) -> None:
-    """Start a Python program with telemetry: otelkit run uvicorn app:app
+# The help keeps the lines as they stand here.
+def run(
+    command: list[str] = typer.Argument(None, metavar="COMMAND", help="The program, then its own arguments."),
+) -> None:
+    """Start a Python program with telemetry.
 
-    Settings come from the environment and pyproject.toml (see `otelkit env`). The program replaces this process; its
-    own child processes start with telemetry too. Python's -I and -E switch it off, since they ignore PYTHONPATH.
+    Settings come from the environment and pyproject.toml: see `otelkit env`.
+    The program replaces this process; its own child processes start with
+    telemetry too. Python's -I and -E switch it off: they ignore PYTHONPATH.
+
+    Example: OTEL_SERVICE_NAME=shop otelkit run uvicorn app:app --port 8000
     """
-    command = context.args
     if not command:
         typer.echo("otelkit run: which command? For example: otelkit run uvicorn app:app", err=True)
         raise typer.Exit(2)

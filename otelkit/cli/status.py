@@ -12,6 +12,7 @@ from rich.table import Table
 
 from otelkit.config.load import load
 from otelkit.delivery.ledger import LedgerPage, pages
+from otelkit.errors import ConfigurationError
 from otelkit.runtime.state import state_directory
 
 
@@ -20,13 +21,18 @@ def status(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Print what each process accepted, delivered and dropped; it needs no signal and no port of theirs."""
-    directory = state_directory(load().settings.state_dir)
+    try:
+        directory = state_directory(load().settings.state_dir)
+    except ConfigurationError as error:
+        typer.echo(f"otelkit status: {error}", err=True)
+        raise typer.Exit(1) from None
     found = [page for _, page in pages(directory) if not pid or page.pid == pid]
     if not found:
         whose = f"of process {pid}" if pid else "of any process"
         typer.echo(
             f"otelkit status: no ledger {whose} in {directory}. A process has one from its first record on;"
-            " one with another OTELKIT_STATE_DIR or user keeps it elsewhere",
+            " one with another OTELKIT_STATE_DIR or user keeps it elsewhere, one that OTEL_SDK_DISABLED switched off"
+            " has none",
             err=True,
         )
         raise typer.Exit(1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from otelkit.config.hints import hints
 from otelkit.config.not_honoured import NOT_HONOURED
 from otelkit.config.parse import choice, to_text
 from otelkit.config.setting import Problem, Resolved, Setting, Source
@@ -17,13 +19,20 @@ from otelkit.errors import ConfigurationError
 
 _KEYS: Mapping[str, Setting[object]] = {setting.key: setting for setting in TABLE.values()}
 
+# Where TOML may have `otelkit` as a part of a key: [tool.otelkit], [tool."otelkit"], otelkit = {…} under [tool]. Most
+# files with the word in them only require the package, and the TOML parser's import would make each start slower.
+_AS_A_KEY = re.compile(rb"""(?:^|[.{,])[ \t]*(["']?)otelkit\1[ \t]*[].=]|[.]otelkit""", re.MULTILINE)
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The settings, and what was wrong with their sources (each a full sentence, secrets masked)."""
+    """The settings, what was wrong with their sources, and what is allowed and was hardly meant; each is a full
+    sentence, secrets masked.
+    """
 
     settings: Settings
     problems: tuple[str, ...]
+    hints: tuple[str, ...]
 
 
 def load(
@@ -50,30 +59,41 @@ def load(
     instrument_pyproject = pyproject.pop("instrument", {})
     problems += [_unknown(key, f"key of [tool.otelkit] in {file}") for key in pyproject if key not in _KEYS]
 
+    told = list(problems)  # as a WARNING, which says what is used instead
     resolved: dict[str, Resolved] = {}
     for env, setting in TABLE.items():
         resolved[env] = Resolved(setting.default, "", "default")
         wrong: list[Problem] = []
-        for source, name, raw in _candidates(setting, given, environ, pyproject):
+        for source, parse, raw in _candidates(setting, given, environ, pyproject):
             try:
-                resolved[env] = Resolved(setting.parse(raw), raw, source)
+                resolved[env] = Resolved(parse(raw), raw, source)
                 break
             except ValueError as error:
-                problem = Problem(name, setting.masked(raw), str(error))
+                problem = Problem(setting.named_by(source), setting.masked(raw), str(error))
                 if source == "argument":
                     raise ConfigurationError(f"bootstrap: {problem}") from None
                 wrong.append(problem)
         source = resolved[env].source
         used = f"that of {source}" if source != "default" else "none" if setting.default is None else "the default"
-        problems += [f"{problem}; using {used}" for problem in wrong]
-    problems += [
+        problems += [str(problem) for problem in wrong]
+        told += [f"{problem}; using {used}" for problem in wrong]
+    others = [
         f"{row.env} is set and does nothing: {row.doc}" for row in NOT_HONOURED if environ.get(row.env, "").strip()
     ]
-    instrument = _instrument(instrument_arguments, environ, instrument_pyproject, problems)
+    instrument = _instrument(instrument_arguments, environ, instrument_pyproject, others)
     settings = Settings(resolved, instrument)
+    refuse([*problems, *others], settings)
+    return Loaded(settings, (*told, *others), tuple(hints(settings)))
+
+
+def refuse(problems: Sequence[str], settings: Settings) -> None:
+    """Raises ConfigurationError with what is wrong, if anything is and OTELKIT_STRICT is on."""
     if problems and settings.strict:
-        raise ConfigurationError("; ".join(problems) + " (OTELKIT_STRICT is on)")
-    return Loaded(settings, tuple(problems))
+        sentences = "; ".join(problem.rstrip(".") for problem in problems)
+        raise ConfigurationError(
+            f"{sentences}. Nothing is started while OTELKIT_STRICT is on: correct this, or switch OTELKIT_STRICT off to"
+            " start with a WARNING"
+        )
 
 
 def _candidates(
@@ -81,13 +101,13 @@ def _candidates(
     arguments: Mapping[str, object],
     environ: Mapping[str, str],
     pyproject: Mapping[str, object],
-) -> Iterator[tuple[Source, str, str]]:
+) -> Iterator[tuple[Source, Callable[[str], object], str]]:
     if setting.key in arguments:
-        yield "argument", setting.key, to_text(arguments[setting.key])
+        yield "argument", setting.parse_key, to_text(arguments[setting.key])
     if environ.get(setting.env, "").strip():
-        yield "environment", setting.env, environ[setting.env]
+        yield "environment", setting.parse, environ[setting.env]
     if setting.key in pyproject:
-        yield "pyproject", f"[tool.otelkit] {setting.key}", to_text(pyproject[setting.key])
+        yield "pyproject", setting.parse_key, to_text(pyproject[setting.key])
 
 
 def _instrument(
@@ -141,7 +161,7 @@ def _pyproject(directory: Path | None, problems: list[str]) -> tuple[Path | None
         content = file.read_bytes()
     except OSError:
         return None, {}
-    if b"tool.otelkit" not in content:
+    if not _AS_A_KEY.search(content):
         return file, {}
     if sys.version_info >= (3, 11):
         import tomllib

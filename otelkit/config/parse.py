@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 T = TypeVar("T")
 
 _LONGEST_MS = (1 << 31) - 1
+_LONGEST_S = _LONGEST_MS / 1000.0
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 
@@ -46,9 +47,9 @@ def integer(*, minimum: int = 0, maximum: int | None = None) -> Callable[[str], 
     return parse
 
 
-def number(*, minimum: float = 0.0, maximum: float = math.inf) -> Callable[[str], float]:
-    """A parser of finite numbers within bounds."""
-    allowed = f"a number from {minimum:g}" + ("" if maximum == math.inf else f" to {maximum:g}")
+def number(*, minimum: float = 0.0, maximum: float = math.inf, of: str = "") -> Callable[[str], float]:
+    """A parser of finite numbers within bounds; `of` is the unit that its complaint names."""
+    allowed = f"a number{of and ' of '}{of} from {minimum:g}" + ("" if maximum == math.inf else f" to {maximum:g}")
 
     def parse(value: str) -> float:
         try:
@@ -67,12 +68,17 @@ def milliseconds(value: str) -> float:
 
     More than 24 days are 24 days: sockets and locks take no longer ones, and Long.MAX_VALUE is a way to say `never`.
     """
-    return min(number()(value), _LONGEST_MS) / 1000.0
+    return min(number(of="milliseconds")(value) / 1000.0, _LONGEST_S)
 
 
-def timeout(value: str) -> float:
-    """A duration as `milliseconds`; 0 means no limit, as the specification says of time-outs."""
-    return milliseconds(value) or _LONGEST_MS / 1000.0
+def seconds(value: str) -> float:
+    """A duration in seconds; as `milliseconds`, 24 days at most."""
+    return min(number(of="seconds")(value), _LONGEST_S)
+
+
+def timeout(parse: Callable[[str], float]) -> Callable[[str], float]:
+    """The same parser, with 0 as no limit, as the specification says of time-outs."""
+    return lambda value: parse(value) or _LONGEST_S
 
 
 def choice(*words: str) -> Callable[[str], str]:
@@ -136,11 +142,17 @@ def headers(value: str) -> Mapping[str, str]:
 
 
 def regular_expressions(value: str) -> tuple[re.Pattern[str], ...]:
-    """A comma list of regular expressions."""
-    try:
-        return tuple(re.compile(part) for part in comma_list(value))
-    except re.error as error:
-        raise ValueError(f"allowed are regular expressions, separated by commas ({error})") from None
+    """A comma list of regular expressions. Every comma separates, as it does for OpenTelemetry's own packages."""
+    found = []
+    for part in comma_list(value):
+        try:
+            found.append(re.compile(part))
+        except re.error as error:
+            raise ValueError(
+                f"{part!r} is no regular expression ({error}); allowed are regular expressions separated by commas,"
+                " and every comma separates, also one within brackets"
+            ) from None
+    return tuple(found)
 
 
 def url(value: str) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar, overload
 
 from typing_extensions import Self
+
+from otelkit.config.parse import milliseconds, seconds, timeout, to_text
 
 T = TypeVar("T")
 _CREDENTIALS = re.compile(r"(?:(?<=://)|^)[^/?#@]*@|(?<=\?).*", re.DOTALL)
@@ -25,10 +28,13 @@ class Setting(Generic[T]):
 
     `env` is the environment variable, `parse` its parser (ValueError says what is allowed), `default` what holds when
     no source names it, `doc` what it does, in one sentence of the reference. A `secret`'s value is never printed. The
-    name of the attribute is the keyword of `bootstrap` and the key in pyproject.toml.
+    name of the attribute, `key`, is the keyword of `bootstrap` and the key in pyproject.toml.
+
+    `unit` is what the variable counts, empty for what is no quantity; `parse_key` and `key_unit` are the same for the
+    keyword and the key.
     """
 
-    __slots__ = ("default", "doc", "env", "key", "parse", "secret")
+    __slots__ = ("default", "doc", "env", "key", "key_unit", "parse", "parse_key", "secret", "unit")
 
     def __init__(
         self,
@@ -39,6 +45,7 @@ class Setting(Generic[T]):
         *,
         secret: bool = False,
         key: str = "",
+        unit: str = "",
     ) -> None:
         self.env = env
         self.parse = parse
@@ -46,6 +53,9 @@ class Setting(Generic[T]):
         self.doc = doc
         self.secret = secret
         self.key = key
+        self.unit = unit
+        self.parse_key = parse
+        self.key_unit = unit
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.key = name
@@ -59,11 +69,44 @@ class Setting(Generic[T]):
             return self
         return instance[self.env]  # type: ignore[return-value]
 
+    def under(self, env: str, key: str, doc: str) -> Self:
+        """The same setting of another variable."""
+        other = copy(self)
+        other.env, other.key, other.doc = env, key, doc
+        return other
+
+    def named_by(self, source: Source) -> str:
+        """What a source calls the setting: the variable, the keyword, the key with its table."""
+        return {"argument": self.key, "pyproject": f"[tool.otelkit] {self.key}"}.get(source, self.env)
+
+    def default_text(self) -> str:
+        """The default as the variable would have it; empty where there is none."""
+        value: object = self.default
+        if value is None or value in ((), {}):
+            return ""
+        if self.unit == "ms" and isinstance(value, float):
+            value = value * 1000
+        return to_text(int(value) if isinstance(value, float) and value.is_integer() else value)
+
     def masked(self, raw: str) -> str:
         """The text as it may be printed; of an address user, password and query are hidden."""
         if self.secret:
             return "***" if raw else raw
         return _CREDENTIALS.sub("***", raw) if self.env.endswith("_ENDPOINT") else raw
+
+
+class Duration(Setting[float]):
+    """A duration in seconds, whose variable takes milliseconds, as the specification says; its keyword and key, whose
+    name ends in `_s`, take seconds. With `zero_is_endless` 0 means no limit.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, env: str, default: float, doc: str, *, zero_is_endless: bool = False) -> None:
+        in_variable, in_key = (timeout(milliseconds), timeout(seconds)) if zero_is_endless else (milliseconds, seconds)
+        super().__init__(env, in_variable, default, doc, unit="ms")
+        self.parse_key = in_key
+        self.key_unit = "s"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,14 @@ from otelkit.config.parse import (
     comma_list,
     headers,
     integer,
-    milliseconds,
     number,
     optional,
     pairs,
     regular_expressions,
     text,
-    timeout,
     url,
 )
-from otelkit.config.setting import Resolved, Setting, Source
+from otelkit.config.setting import Duration, Resolved, Setting, Source
 
 Signal = Literal["traces", "metrics", "logs"]
 SIGNALS: tuple[Signal, ...] = ("traces", "metrics", "logs")
@@ -69,7 +67,7 @@ class Settings:
     otlp_protocol = Setting("OTEL_EXPORTER_OTLP_PROTOCOL", choice("http/protobuf", "grpc"), "http/protobuf", "`http/protobuf` or `grpc` (needs otelkit[grpc]). `http/json` is not supported.")
     otlp_headers = Setting("OTEL_EXPORTER_OTLP_HEADERS", headers, cast("Mapping[str, str]", {}), "Headers sent with every export, `name=value,…`, values percent-encoded.", secret=True)
     otlp_compression = Setting("OTEL_EXPORTER_OTLP_COMPRESSION", choice("none", "gzip"), "none", "`gzip` or `none`.")
-    otlp_timeout_s = Setting("OTEL_EXPORTER_OTLP_TIMEOUT", timeout, 10.0, "Longest time of one export request, in milliseconds; 0: no limit.")
+    otlp_timeout_s = Duration("OTEL_EXPORTER_OTLP_TIMEOUT", 10.0, "Longest time of one export request; 0: no limit.", zero_is_endless=True)
     otlp_certificate = Setting("OTEL_EXPORTER_OTLP_CERTIFICATE", optional(text), None, "File with the certificates (PEM) that the server's is checked against.")
     otlp_client_key = Setting("OTEL_EXPORTER_OTLP_CLIENT_KEY", optional(text), None, "File with the client's private key (PEM) for mutual TLS.")
     otlp_client_certificate = Setting("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", optional(text), None, "File with the client's certificate chain (PEM) for mutual TLS.")
@@ -91,24 +89,25 @@ class Settings:
     logrecord_attribute_count_limit = Setting("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", optional(integer()), None, "Most attributes of a log record.")
     logrecord_attribute_value_length_limit = Setting("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", optional(integer()), None, "Longest attribute value of a log record, in characters.")
     # -- queues and intervals
-    bsp_schedule_delay_s = Setting("OTEL_BSP_SCHEDULE_DELAY", milliseconds, 5.0, "Longest time a finished span waits for its batch, in milliseconds.")
+    bsp_schedule_delay_s = Duration("OTEL_BSP_SCHEDULE_DELAY", 5.0, "Longest time a finished span waits for its batch.")
     bsp_max_queue_size = Setting("OTEL_BSP_MAX_QUEUE_SIZE", integer(minimum=1), 2048, "Most spans that wait to be encoded; beyond it new ones are dropped and counted.")
     bsp_max_export_batch_size = Setting("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", integer(minimum=1), 512, "Most spans of one request.")
-    blrp_schedule_delay_s = Setting("OTEL_BLRP_SCHEDULE_DELAY", milliseconds, 1.0, "Longest time a log record waits for its batch, in milliseconds.")
+    blrp_schedule_delay_s = Duration("OTEL_BLRP_SCHEDULE_DELAY", 1.0, "Longest time a log record waits for its batch.")
     blrp_max_queue_size = Setting("OTEL_BLRP_MAX_QUEUE_SIZE", integer(minimum=1), 2048, "Most log records that wait to be encoded; beyond it new ones are dropped and counted.")
     blrp_max_export_batch_size = Setting("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", integer(minimum=1), 512, "Most log records of one request.")
-    metric_export_interval_s = Setting("OTEL_METRIC_EXPORT_INTERVAL", milliseconds, 60.0, "Time between two collections of metrics, in milliseconds.")
-    metric_export_timeout_s = Setting("OTEL_METRIC_EXPORT_TIMEOUT", timeout, 30.0, "Longest time of one collection (asynchronous callbacks included), in milliseconds.")
+    metric_export_interval_s = Duration("OTEL_METRIC_EXPORT_INTERVAL", 60.0, "Time between two collections of metrics.")
+    metric_export_timeout_s = Duration("OTEL_METRIC_EXPORT_TIMEOUT", 30.0, "Longest time of one collection (asynchronous callbacks included).", zero_is_endless=True)
     metrics_temporality = Setting("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", choice("cumulative", "delta", "lowmemory"), "cumulative", "`cumulative` (what Prometheus takes), `delta` or `lowmemory`.")
     metrics_histogram = Setting("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", choice("explicit_bucket_histogram", "base2_exponential_bucket_histogram"), "explicit_bucket_histogram", "Aggregation of histograms without a view.")
     metrics_exemplar_filter = Setting("OTEL_METRICS_EXEMPLAR_FILTER", choice("always_on", "always_off", "trace_based"), "trace_based", "Which measurements may become exemplars.")
     prometheus_host = Setting("OTEL_EXPORTER_PROMETHEUS_HOST", text, "localhost", "Address that /metrics is served on.")
     prometheus_port = Setting("OTEL_EXPORTER_PROMETHEUS_PORT", integer(minimum=1, maximum=65535), 9464, "Port that /metrics is served on.")
-    # -- delivery and life cycle
-    max_pending_bytes = Setting("OTELKIT_MAX_PENDING_BYTES", integer(minimum=65536), 64 * 1024 * 1024, "Most bytes of encoded batches that wait for the next hop; beyond it the oldest are dropped and counted.")
-    shutdown_timeout_s = Setting("OTELKIT_SHUTDOWN_TIMEOUT_S", number(maximum=86_400.0), 2.0, "Longest time that the end of the process waits for the next hop, in seconds, over all signals.")
+    # -- engine, delivery and life cycle
+    engine = Setting("OTELKIT_ENGINE", choice("otelkit", "sdk"), "otelkit", "What makes the records: `otelkit`'s own engine, or the OpenTelemetry SDK's (`sdk`), at several times the cost.")
+    max_pending_bytes = Setting("OTELKIT_MAX_PENDING_BYTES", integer(minimum=65536), 64 * 1024 * 1024, "Most bytes of encoded batches that wait for the next hop; beyond it the oldest are dropped and counted.", unit="bytes")
+    shutdown_timeout_s = Setting("OTELKIT_SHUTDOWN_TIMEOUT_S", number(maximum=86_400.0), 2.0, "Longest time that the end of the process waits for the next hop, over all signals.", unit="s")
     state_dir = Setting("OTELKIT_STATE_DIR", optional(text), None, "Folder of the ledgers' mapped pages; default `$XDG_STATE_HOME/otelkit`, else `~/.local/state/otelkit`, else a folder of this user under the temporary directory.")
-    strict = Setting("OTELKIT_STRICT", boolean, False, "`true`: wrong settings and unsupported libraries raise at start instead of a WARNING.")
+    strict = Setting("OTELKIT_STRICT", boolean, False, "`true`: wrong settings, unsupported libraries and someone else's providers raise at start, and nothing is started.")
     otel_log_level = Setting("OTEL_LOG_LEVEL", choice(*_LEVELS), "info", "Level of otelkit's own loggers (`otelkit.*`); they are never exported.")
     # -- instrumentation
     auto = Setting("OTELKIT_AUTO", boolean, False, "`true`, after `otelkit auto enable`: every Python process of this environment starts with telemetry.")
@@ -191,7 +190,7 @@ def _table() -> dict[str, Setting[object]]:
             if part == "ENDPOINT":
                 doc = f"URL for {signal} alone, used as it is (no path is added)."
             key = general.key.replace("otlp_", f"otlp_{signal}_")
-            found[env] = Setting(env, general.parse, general.default, doc, secret=general.secret, key=key)
+            found[env] = general.under(env, key, doc)
     return found
 
 

@@ -6,76 +6,33 @@ with the generated classes. Attribute values outside OTLP's types become their t
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from opentelemetry.trace import SpanContext
+from opentelemetry.trace import Link, SpanKind
 
+from otelkit.delivery.attributes import AttributeEncoder, Redaction
 from otelkit.delivery.encode_metrics import MetricsEncoder
-from otelkit.delivery.records import Attributes, LogRecord, Scope, SpanRecord
-from otelkit.delivery.wire import pack_double, pack_fixed32, pack_fixed64, sized, utf8, varint
+from otelkit.delivery.records import REMOTE_PARENT, Attributes, LogRecord, Scope, Scoped, SpanDetails, SpanRecord
+from otelkit.delivery.wire import pack_fixed32, pack_fixed64, sized, utf8, varint
 
-R = TypeVar("R", SpanRecord, LogRecord)
+R = TypeVar("R", bound=Scoped)
 
-_CACHED_ATTRIBUTES = 4096
 _CACHED_SCOPES = 512
-_INT64 = range(-(1 << 63), 1 << 63)
+_CACHED_NAMES = 2048
+_LONGEST_CACHED_NAME = 256  # bytes
 _HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
-
-
-class ValueEncoder:
-    """Encodes attributes, with a bounded cache of those that come again."""
-
-    def __init__(self) -> None:
-        self._cache: dict[tuple[str, object, type], bytes] = {}
-
-    def attributes(self, tag: bytes, attributes: Attributes | None) -> bytes:
-        """Every attribute as a KeyValue field with this tag."""
-        if not attributes:
-            return b""
-        cache = self._cache
-        parts = []
-        for key, value in attributes.items():
-            kind = type(value)
-            if kind is str or kind is int or kind is bool:
-                slot = (key, value, kind)
-                pair = cache.get(slot)
-                if pair is None:
-                    pair = self._pair(key, value)
-                    if len(pair) < 256:
-                        if len(cache) >= _CACHED_ATTRIBUTES:
-                            cache.clear()
-                        cache[slot] = pair
-            else:
-                pair = self._pair(key, value)
-            parts.append(tag)
-            parts.append(pair)
-        return b"".join(parts)
-
-    def _pair(self, key: str, value: object) -> bytes:
-        content = sized(b"\x0a", utf8(key)) + sized(b"\x12", self.value(value))
-        return varint(len(content)) + content
-
-    def value(self, value: object) -> bytes:
-        """The content of an AnyValue; None is an empty one."""
-        if value is None:
-            return b""
-        if isinstance(value, str):
-            return sized(b"\x0a", utf8(value))
-        if isinstance(value, bool):
-            return b"\x10\x01" if value else b"\x10\x00"
-        if isinstance(value, int) and value in _INT64:
-            return b"\x18" + varint(int(value))
-        if isinstance(value, float):
-            return b"\x21" + pack_double(value)
-        if isinstance(value, (bytes, bytearray)):
-            return sized(b"\x3a", bytes(value))
-        if isinstance(value, Mapping):
-            pairs = (b"\x0a" + self._pair(str(key), item) for key, item in value.items())
-            return sized(b"\x32", b"".join(pairs))
-        if isinstance(value, (Sequence, set, frozenset)):
-            return sized(b"\x2a", b"".join(sized(b"\x0a", self.value(item)) for item in value))
-        return sized(b"\x0a", utf8(str(value)))
+_SPAN_ATTRIBUTE = b"\x4a"
+_LOG_ATTRIBUTE = b"\x32"
+_SPAN_TIMES = struct.Struct("<cQcQ").pack
+_LOG_TIMES = struct.Struct("<cQ").pack
+_KINDS = {kind: b"\x30" + varint(kind.value + 1) for kind in SpanKind}
+_FLAGS = {
+    flags | remote: b"\x85\x01" + pack_fixed32(flags | _HAS_IS_REMOTE | (_IS_REMOTE if remote else 0))
+    for flags in range(256)
+    for remote in (0, REMOTE_PARENT)
+}
 
 
 class Encoder:
@@ -84,14 +41,15 @@ class Encoder:
     `resources` are the attributes of each signal's resource.
     """
 
-    def __init__(self, resources: Mapping[str, Attributes]) -> None:
-        self._values = ValueEncoder()
+    def __init__(self, resources: Mapping[str, Attributes], redaction: Redaction | None = None) -> None:
+        self._attributes = AttributeEncoder(redaction)
+        plain = AttributeEncoder(None)  # the resource is the operator's own
         self._resources = {
-            signal: sized(b"\x0a", self._values.attributes(b"\x0a", attributes))
-            for signal, attributes in resources.items()
+            signal: sized(b"\x0a", plain.fields(b"\x0a", attributes)) for signal, attributes in resources.items()
         }
         self._scopes: dict[tuple[str, str | None, str | None], bytes] = {}
-        self._metrics = MetricsEncoder(self._values, self._scope)
+        self._names: dict[str, bytes] = {}
+        self._metrics = MetricsEncoder(self._attributes, self._scope)
 
     def spans(self, batch: Sequence[SpanRecord]) -> tuple[bytes, int]:
         """An ExportTraceServiceRequest, and how many spans could not be encoded."""
@@ -106,23 +64,21 @@ class Encoder:
         return self._metrics.request(self._resources["metrics"], data)
 
     def _grouped(self, resource: bytes, batch: Iterable[R], encode: Callable[[R], bytes]) -> tuple[bytes, int]:
-        groups: dict[int, tuple[Scope | None, list[bytes]]] = {}
+        groups: dict[int, tuple[Scope | None, list[bytes]]] = {}  # holds the scope too, so that its id stays its own
         failed = 0
         for record in batch:
             try:
                 encoded = encode(record)
+                size = varint(len(encoded))
+                scope = record.instrumentation_scope
+                group = groups.get(id(scope))
+                if group is None:
+                    group = groups[id(scope)] = (scope, [self._scope(scope) + self._schema(scope)])
             except Exception:  # noqa: BLE001 - one broken record must not take its batch along; it is counted
                 failed += 1
                 continue
-            scope = record.instrumentation_scope
-            group = groups.get(id(scope))
-            if group is None:
-                group = groups[id(scope)] = (scope, [])
-            group[1].append(sized(b"\x12", encoded))
-        scopes = [
-            sized(b"\x12", self._scope(scope) + b"".join(parts) + self._schema(scope))
-            for scope, parts in groups.values()
-        ]
+            group[1].extend((b"\x12", size, encoded))
+        scopes = [sized(b"\x12", b"".join(parts)) for _, parts in groups.values()]
         return (sized(b"\x0a", resource + b"".join(scopes)) if scopes else b""), failed
 
     def _scope(self, scope: Scope | None) -> bytes:
@@ -134,7 +90,7 @@ class Encoder:
             content = sized(b"\x0a", utf8(scope.name))
             if scope.version:
                 content += sized(b"\x12", utf8(scope.version))
-            encoded = sized(b"\x0a", content + self._values.attributes(b"\x1a", scope.attributes))
+            encoded = sized(b"\x0a", content + self._attributes.fields(b"\x1a", scope.attributes))
             if not scope.attributes:
                 if len(self._scopes) >= _CACHED_SCOPES:
                     self._scopes.clear()
@@ -145,80 +101,97 @@ class Encoder:
     def _schema(scope: Scope | None) -> bytes:
         return sized(b"\x1a", utf8(scope.schema_url)) if scope is not None and scope.schema_url else b""
 
+    def _name(self, name: str) -> bytes:
+        """The field of a span's name."""
+        encoded = self._names.get(name)
+        if encoded is None:
+            encoded = sized(b"\x2a", utf8(name))
+            if len(encoded) <= _LONGEST_CACHED_NAME:
+                if len(self._names) >= _CACHED_NAMES:
+                    self._names.clear()
+                self._names[name] = encoded
+        return encoded
+
     def _span(self, span: SpanRecord) -> bytes:
-        context = span.context
-        parent = span.parent
-        attributes = self._values.attributes
-        parts = [
-            b"\x0a\x10" + context.trace_id.to_bytes(16, "big") + b"\x12\x08" + context.span_id.to_bytes(8, "big"),
-            sized(b"\x2a", utf8(span.name)),
-            b"\x30" + varint(span.kind.value + 1),
-            b"\x39" + pack_fixed64(span.start_time or 0) + b"\x41" + pack_fixed64(span.end_time or 0),
-            attributes(b"\x4a", span.attributes),
-        ]
+        attributes = self._attributes
+        own, shared, bound, details, parent_id = span.own, span.shared, span.bound, span.details, span.parent_id
+        return b"".join((
+            b"\x0a\x10",
+            span.trace_id.to_bytes(16, "big"),
+            b"\x12\x08",
+            span.span_id.to_bytes(8, "big"),
+            b"\x22\x08" + parent_id.to_bytes(8, "big") if parent_id else b"",
+            self._name(span.name),
+            _KINDS[span.kind],
+            _SPAN_TIMES(b"\x39", span.start_time or 0, b"\x41", span.end_time or 0),
+            attributes.shared(_SPAN_ATTRIBUTE, shared) if shared else b"",
+            attributes.shared(_SPAN_ATTRIBUTE, bound) if bound else b"",
+            attributes.fields(_SPAN_ATTRIBUTE, own) if own else b"",
+            _FLAGS[span.flags],
+            sized(b"\x1a", utf8(span.trace_state.to_header())) if span.trace_state else b"",
+            b"\x50" + varint(dropped) if (dropped := getattr(own, "dropped", 0)) else b"",
+            self._details(details) if details is not None else b"",
+        ))  # fmt: skip
+
+    def _details(self, details: SpanDetails) -> bytes:
+        attributes = self._attributes.fields
+        parts: list[bytes] = []
         add = parts.append
-        if context.trace_state:
-            add(sized(b"\x1a", utf8(context.trace_state.to_header())))
-        if parent is not None:
-            add(b"\x22\x08" + parent.span_id.to_bytes(8, "big"))
-        if span.dropped_attributes:
-            add(b"\x50" + varint(span.dropped_attributes))
-        for event in span.events:
+        for event in details.events:
             content = b"\x09" + pack_fixed64(event.timestamp) + sized(b"\x12", utf8(event.name))
             content += attributes(b"\x1a", event.attributes)
             if event.dropped_attributes:
                 content += b"\x20" + varint(event.dropped_attributes)
             add(sized(b"\x5a", content))
-        if span.dropped_events:
-            add(b"\x60" + varint(span.dropped_events))
-        for link in span.links:
-            linked = link.context
-            content = b"\x0a\x10" + linked.trace_id.to_bytes(16, "big")
-            content += b"\x12\x08" + linked.span_id.to_bytes(8, "big")
-            if linked.trace_state:
-                content += sized(b"\x1a", utf8(linked.trace_state.to_header()))
-            content += attributes(b"\x22", link.attributes)
-            if dropped := link.dropped_attributes:
-                content += b"\x28" + varint(dropped)
-            add(sized(b"\x6a", content + b"\x35" + pack_fixed32(_flags(linked, linked))))
-        if span.dropped_links:
-            add(b"\x70" + varint(span.dropped_links))
-        status = span.status
+        if details.dropped_events:
+            add(b"\x60" + varint(details.dropped_events))
+        for link in details.links:
+            add(sized(b"\x6a", self._link(link)))
+        if details.dropped_links:
+            add(b"\x70" + varint(details.dropped_links))
+        status = details.status
         if status.status_code.value:
             content = sized(b"\x12", utf8(status.description)) if status.description else b""
             add(sized(b"\x7a", content + b"\x18" + varint(status.status_code.value)))
-        add(b"\x85\x01" + pack_fixed32(_flags(context, parent)))
         return b"".join(parts)
+
+    def _link(self, link: Link) -> bytes:
+        linked = link.context
+        content = b"\x0a\x10" + linked.trace_id.to_bytes(16, "big") + b"\x12\x08" + linked.span_id.to_bytes(8, "big")
+        if linked.trace_state:
+            content += sized(b"\x1a", utf8(linked.trace_state.to_header()))
+        content += self._attributes.fields(b"\x22", link.attributes)
+        if dropped := link.dropped_attributes:
+            content += b"\x28" + varint(dropped)
+        flags = int(linked.trace_flags) & 0xFF | _HAS_IS_REMOTE | (_IS_REMOTE if linked.is_remote else 0)
+        return content + b"\x35" + pack_fixed32(flags)
 
     def _log(self, record: LogRecord) -> bytes:
-        data = record.log_record
+        attributes = self._attributes
         parts: list[bytes] = []
         add = parts.append
-        if data.timestamp:
-            add(b"\x09" + pack_fixed64(data.timestamp))
-        severity = data.severity_number
-        if severity is not None and severity.value:
-            add(b"\x10" + varint(severity.value))
-        if data.severity_text:
-            add(sized(b"\x1a", utf8(data.severity_text)))
-        if data.body is not None:
-            add(sized(b"\x2a", self._values.value(data.body)))
-        add(self._values.attributes(b"\x32", data.attributes))
-        if record.dropped_attributes:
-            add(b"\x38" + varint(record.dropped_attributes))
-        if data.trace_id:
-            add(b"\x45" + pack_fixed32(int(data.trace_flags or 0)))
-            add(b"\x4a\x10" + data.trace_id.to_bytes(16, "big"))
-        if data.span_id:
-            add(b"\x52\x08" + data.span_id.to_bytes(8, "big"))
-        if data.observed_timestamp:
-            add(b"\x59" + pack_fixed64(data.observed_timestamp))
-        if data.event_name:
-            add(sized(b"\x62", utf8(data.event_name)))
+        if record.timestamp:
+            add(_LOG_TIMES(b"\x09", record.timestamp))
+        if record.severity_number:
+            add(b"\x10" + varint(record.severity_number))
+        if record.severity_text:
+            add(sized(b"\x1a", utf8(record.severity_text)))
+        if record.body is not None:
+            add(sized(b"\x2a", attributes.value(record.body)))
+        if shared := record.shared:
+            add(attributes.shared(_LOG_ATTRIBUTE, shared))
+        if bound := record.bound:
+            add(attributes.shared(_LOG_ATTRIBUTE, bound))
+        if own := record.own:
+            add(attributes.fields(_LOG_ATTRIBUTE, own))
+        if dropped := getattr(own, "dropped", 0):
+            add(b"\x38" + varint(dropped))
+        if record.trace_id:
+            add(b"\x45" + pack_fixed32(record.flags) + b"\x4a\x10" + record.trace_id.to_bytes(16, "big"))
+        if record.span_id:
+            add(b"\x52\x08" + record.span_id.to_bytes(8, "big"))
+        if record.observed_timestamp:
+            add(_LOG_TIMES(b"\x59", record.observed_timestamp))
+        if record.event_name:
+            add(sized(b"\x62", utf8(record.event_name)))
         return b"".join(parts)
-
-
-def _flags(context: SpanContext, origin: SpanContext | None) -> int:
-    """The W3C trace flags of a context, and whether `origin` (a span's parent, a link's own context) is remote."""
-    remote = _IS_REMOTE if origin is not None and origin.is_remote else 0
-    return int(context.trace_flags) & 0xFF | _HAS_IS_REMOTE | remote

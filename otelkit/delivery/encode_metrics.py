@@ -40,7 +40,7 @@ Point = NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint
 class Values(Protocol):
     """The encoder of attributes."""
 
-    def attributes(self, tag: bytes, attributes: Attributes | None, /) -> bytes: ...
+    def fields(self, tag: bytes, attributes: Attributes | None, /) -> bytes: ...
 
 
 class Buckets(Protocol):
@@ -119,7 +119,7 @@ class MetricsEncoder:
             _times(point)
             + value
             + self._exemplars(b"\x2a", point.exemplars)
-            + self._values.attributes(b"\x3a", point.attributes)
+            + self._values.fields(b"\x3a", point.attributes)
         )
 
     def _histogram(self, point: HistogramDataPoint) -> bytes:
@@ -130,7 +130,7 @@ class MetricsEncoder:
             packed_fixed64(b"\x32", point.bucket_counts),
             packed_double(b"\x3a", point.explicit_bounds),
             self._exemplars(b"\x42", point.exemplars),
-            self._values.attributes(b"\x4a", point.attributes),
+            self._values.fields(b"\x4a", point.attributes),
         ]
         if point.count:
             parts.append(b"\x59" + pack_double(point.min) + b"\x61" + pack_double(point.max))
@@ -138,7 +138,7 @@ class MetricsEncoder:
 
     def _exponential(self, point: ExponentialHistogramDataPoint) -> bytes:
         parts = [
-            self._values.attributes(b"\x0a", point.attributes),
+            self._values.fields(b"\x0a", point.attributes),
             _times(point),
             b"\x21" + pack_fixed64(point.count),
             b"\x29" + pack_double(point.sum),
@@ -162,7 +162,7 @@ class MetricsEncoder:
                 content += b"\x22\x08" + exemplar.span_id.to_bytes(8, "big")
             if exemplar.trace_id:
                 content += b"\x2a\x10" + exemplar.trace_id.to_bytes(16, "big")
-            parts.append(sized(tag, content + self._values.attributes(b"\x3a", exemplar.filtered_attributes)))
+            parts.append(sized(tag, content + self._values.fields(b"\x3a", exemplar.filtered_attributes)))
         return b"".join(parts)
 
 

@@ -67,6 +67,9 @@ class GrpcTransport:
             if code is grpc.StatusCode.RESOURCE_EXHAUSTED and delay_s is not None:
                 return Retry(cause, delay_s)
             return Refused(cause)
+        except ValueError:
+            # How grpcio 1.78 and older say that they cannot carry a header; the message has its value.
+            return Refused("gRPC INTERNAL")
         outcome: Delivered = partial_success(answer)
         return outcome
 

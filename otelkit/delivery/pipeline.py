@@ -20,6 +20,7 @@ from typing import TypeVar
 from opentelemetry.sdk.metrics.export import MetricsData
 
 from otelkit.config.settings import SIGNALS, Signal
+from otelkit.delivery.attributes import Redaction
 from otelkit.delivery.destination import Destination
 from otelkit.delivery.encode import Encoder
 from otelkit.delivery.encode_metrics import count_points
@@ -53,6 +54,7 @@ class PipelineOptions:
     max_pending_bytes: int
     state_dir: Path
     quiet: bool = False
+    redaction: Redaction | None = None
 
 
 @dataclass(slots=True)
@@ -290,7 +292,7 @@ class Pipeline:
         destination = self._options.destinations[signal]
         try:
             if self._encoder is None:
-                self._encoder = Encoder(self._options.resources)
+                self._encoder = Encoder(self._options.resources, self._options.redaction)
             body, failed = encode(self._encoder)
             if destination.gzip and destination.protocol != "grpc":
                 body = gzip.compress(body, _FASTEST_GZIP)

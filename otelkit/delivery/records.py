@@ -1,14 +1,31 @@
-"""What the encoder needs of a record: narrow protocols that the SDK's records satisfy and the engine's will."""
+"""What the encoder reads: narrow shapes of a span and a log record, and attributes that many of them share.
+
+The engine's spans and log records have these shapes; what the SDK made is given one by engine/sdk_records.py.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from opentelemetry.trace import Link, SpanContext, SpanKind
+from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.trace.status import Status
 
 Attributes = Mapping[str, object]
+
+REMOTE_PARENT = 0x100
+"""Set in a span record's `flags` beside the W3C trace flags: the parent is in another process."""
+
+
+class Shared(dict[str, object]):
+    """Attributes that many records have in common, those of a statement or a request: never changed, encoded once.
+
+    `encoded` is the encoder's: the bytes by the tag of the field that they stand in; unset before its first use.
+    """
+
+    __slots__ = ("encoded",)
+
+    encoded: dict[bytes, bytes]
 
 
 class Scope(Protocol):
@@ -24,6 +41,13 @@ class Scope(Protocol):
     def attributes(self) -> Attributes | None: ...
 
 
+class Scoped(Protocol):
+    """Whatever was made under a scope."""
+
+    @property
+    def instrumentation_scope(self) -> Scope | None: ...
+
+
 class SpanEvent(Protocol):
     """An event of a span; times are nanoseconds since the epoch."""
 
@@ -37,15 +61,40 @@ class SpanEvent(Protocol):
     def dropped_attributes(self) -> int: ...
 
 
-class SpanRecord(Protocol):
-    """An ended span; times are nanoseconds since the epoch."""
+class SpanDetails(Protocol):
+    """What few spans have: a status, events, links."""
+
+    @property
+    def status(self) -> Status: ...
+    @property
+    def events(self) -> Sequence[SpanEvent]: ...
+    @property
+    def links(self) -> Sequence[Link]: ...
+    @property
+    def dropped_events(self) -> int: ...
+    @property
+    def dropped_links(self) -> int: ...
+
+
+class SpanRecord(Scoped, Protocol):
+    """An ended span; times are nanoseconds since the epoch.
+
+    `parent_id` is 0 for a root. No key is in more than one of `shared`, `bound` and `own`; `own` may count what it
+    dropped (`dropped`, as BoundedAttributes does).
+    """
 
     @property
     def name(self) -> str: ...
     @property
-    def context(self) -> SpanContext: ...
+    def trace_id(self) -> int: ...
     @property
-    def parent(self) -> SpanContext | None: ...
+    def span_id(self) -> int: ...
+    @property
+    def parent_id(self) -> int: ...
+    @property
+    def flags(self) -> int: ...
+    @property
+    def trace_state(self) -> TraceState | None: ...
     @property
     def kind(self) -> SpanKind: ...
     @property
@@ -53,55 +102,42 @@ class SpanRecord(Protocol):
     @property
     def end_time(self) -> int | None: ...
     @property
-    def attributes(self) -> Attributes | None: ...
+    def shared(self) -> Shared | None: ...
     @property
-    def events(self) -> Sequence[SpanEvent]: ...
+    def bound(self) -> Shared | None: ...
     @property
-    def links(self) -> Sequence[Link]: ...
+    def own(self) -> Attributes | None: ...
     @property
-    def status(self) -> Status: ...
-    @property
-    def instrumentation_scope(self) -> Scope | None: ...
-    @property
-    def dropped_attributes(self) -> int: ...
-    @property
-    def dropped_events(self) -> int: ...
-    @property
-    def dropped_links(self) -> int: ...
+    def details(self) -> SpanDetails | None: ...
 
 
-class Severity(Protocol):
-    """A severity number of the log data model."""
+class LogRecord(Scoped, Protocol):
+    """An emitted log record; times are nanoseconds since the epoch, 0 or None where unknown.
+
+    The attributes are those of a SpanRecord.
+    """
 
     @property
-    def value(self) -> int: ...
-
-
-class LogData(Protocol):
-    """The data of a log record; times are nanoseconds since the epoch, 0 or None where unknown."""
-
-    timestamp: int | None
-    observed_timestamp: int | None
-    trace_id: int | None
-    span_id: int | None
-    severity_text: str | None
-    body: object
-    event_name: str | None
-
+    def timestamp(self) -> int | None: ...
     @property
-    def trace_flags(self) -> int | None: ...
+    def observed_timestamp(self) -> int | None: ...
     @property
-    def severity_number(self) -> Severity | None: ...
+    def severity_number(self) -> int: ...
     @property
-    def attributes(self) -> Attributes | None: ...
-
-
-class LogRecord(Protocol):
-    """An emitted log record with its scope."""
-
+    def severity_text(self) -> str | None: ...
     @property
-    def log_record(self) -> LogData: ...
+    def body(self) -> object: ...
     @property
-    def instrumentation_scope(self) -> Scope | None: ...
+    def event_name(self) -> str | None: ...
     @property
-    def dropped_attributes(self) -> int: ...
+    def trace_id(self) -> int: ...
+    @property
+    def span_id(self) -> int: ...
+    @property
+    def flags(self) -> int: ...
+    @property
+    def shared(self) -> Shared | None: ...
+    @property
+    def bound(self) -> Shared | None: ...
+    @property
+    def own(self) -> Attributes | None: ...

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 from collections.abc import Callable
-from contextvars import Token
 from types import TracebackType
 from typing import Any, TypeVar
 
-from opentelemetry import context as context_api
-from opentelemetry.context import Context
-from opentelemetry.trace import Span, StatusCode, set_span_in_context
+from opentelemetry.trace import Span, StatusCode
 
+from otelkit.engine.context import detach, variable, with_span
 from otelkit.signals import exceptions
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,31 +19,33 @@ F = TypeVar("F", bound=Callable[..., Any])
 class CurrentSpan:
     """Starts a span, makes it current, and ends it; as a decorator, for every call of the function.
 
-    Like the API's `use_span`: only Exception marks the span, never GeneratorExit or CancelledError. Leaving it in
-    another context than the one it was entered in (a streamed response that was broken off,
-    opentelemetry-python#2606) ends the span and raises nothing.
+    `begin(*arguments)` starts it. Like the API's `use_span`: only Exception marks the span, never GeneratorExit or
+    CancelledError. Leaving it in another context than the one it was entered in (a streamed response that was broken
+    off, opentelemetry-python#2606) ends the span and raises nothing.
     """
 
-    __slots__ = ("_end_on_exit", "_make", "_record", "_set_status", "_token", "span")
+    __slots__ = ("_arguments", "_begin", "_end_on_exit", "_record", "_set_status", "_token", "span")
 
     def __init__(
         self,
-        make: Callable[[], Span],
+        begin: Callable[..., Span],
+        arguments: tuple[Any, ...] = (),
         *,
         record_exception: bool = True,
         set_status_on_exception: bool = True,
         end_on_exit: bool = True,
     ) -> None:
-        self._make = make
+        self._begin = begin
+        self._arguments = arguments
         self._record = record_exception
         self._set_status = set_status_on_exception
         self._end_on_exit = end_on_exit
-        self._token: Token[Context] | None = None
+        self._token: Any = None
         self.span: Span | None = None
 
     def __enter__(self) -> Span:
-        span = self.span = self._make()
-        self._token = context_api.attach(set_span_in_context(span))
+        span = self.span = self._begin(*self._arguments)
+        self._token = variable.set(with_span(span))
         return span
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -54,20 +53,24 @@ class CurrentSpan:
         if span is None or token is None:
             return
         if isinstance(error, Exception):
-            if self._record and self._set_status:
-                exceptions.record(span, error)
-            elif self._record:
-                span.add_event("exception", exceptions.described(error))
-            elif self._set_status:
-                span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {exceptions.message(error)}")
+            self._mark(span, error)
         detach(token)
         if self._end_on_exit:
             span.end()
 
+    def _mark(self, span: Span, error: Exception) -> None:
+        if self._record and self._set_status:
+            exceptions.record(span, error)
+        elif self._record:
+            span.add_event("exception", exceptions.described(error))
+        elif self._set_status:
+            span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {exceptions.message(error)}")
+
     def __call__(self, function: F) -> F:
         def again() -> CurrentSpan:
             return CurrentSpan(
-                self._make,
+                self._begin,
+                self._arguments,
                 record_exception=self._record,
                 set_status_on_exception=self._set_status,
                 end_on_exit=self._end_on_exit,
@@ -88,10 +91,3 @@ class CurrentSpan:
                 return function(*args, **kwargs)
 
         return run  # type: ignore[return-value]
-
-
-def detach(token: Token[Context]) -> None:
-    """Restores the context before `token`; in another context than the token's, there is nothing to restore."""
-    # The API's detach would log a traceback for what is no fault: an async generator closed by the event loop.
-    with contextlib.suppress(ValueError):
-        token.var.reset(token)

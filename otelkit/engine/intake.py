@@ -10,6 +10,7 @@ from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from otelkit.delivery.pipeline import Pipeline
+from otelkit.engine.sdk_records import SdkLogRecord, SdkSpan
 from otelkit.signals import correlation
 
 
@@ -17,9 +18,10 @@ class SpanCorrelation(SpanProcessor):
     """Puts what is bound in the request or task onto each span at its start."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        values = correlation.bound()
-        if values:
-            span.set_attributes(values)
+        present = span.attributes or {}
+        missing = {key: value for key, value in (correlation.bound() or {}).items() if key not in present}
+        if missing:
+            span.set_attributes(missing)  # type: ignore[arg-type]
 
 
 class LogCorrelation(LogRecordProcessor):
@@ -29,9 +31,13 @@ class LogCorrelation(LogRecordProcessor):
         attributes = log_record.log_record.attributes
         if attributes is None:
             return
-        for key, value in correlation.bound().items():
+        for key, value in (correlation.bound() or {}).items():
             if key not in attributes:
                 attributes[key] = value  # type: ignore[index]
+
+    def enabled(self, **_: object) -> bool:
+        """Wants no record for itself."""
+        return False
 
     def shutdown(self) -> None:
         """Holds nothing."""
@@ -50,7 +56,7 @@ class SpanIntake(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         context = span.context
         if context is not None and context.trace_flags.sampled:
-            self._put(span)
+            self._put(SdkSpan(span))
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         return self._pipeline.flush(timeout_millis / 1000).ok
@@ -64,7 +70,7 @@ class LogIntake(LogRecordProcessor):
         self._put = pipeline.logs.put
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
-        self._put(log_record)  # type: ignore[arg-type]
+        self._put(SdkLogRecord(log_record))
 
     def shutdown(self) -> None:
         """The pipeline ends with the opening, not with one signal's provider."""

@@ -1,5 +1,9 @@
-"""The meter provider: one object for the life of the process, over an SDK provider that is opened and closed (see
-tracing.py).
+"""The meter provider: one object for the life of the process, over openings that come and go (see tracing.py).
+
+A hybrid: synchronous instruments keep their sums in cells of the engine's own (cells.py). What the SDK is needed for
+is the SDK's: observable instruments, which cost nothing between collections, and every instrument of an opening with
+views, with a reader that wants another temporality or aggregation than the default, or with OTELKIT_ENGINE=sdk. A
+collection puts both parts together.
 
 A new opening begins its sums at zero with a new start time, which is what cumulative temporality asks of a new process.
 """
@@ -7,50 +11,134 @@ A new opening begins its sums at zero with a new start time, which is what cumul
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Sequence
+from time import time_ns
+from typing import Any
 
 from opentelemetry import metrics as api
-from opentelemetry.context import Context
-from opentelemetry.metrics import CallbackT
 from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.metrics.export import (
+    Metric,
+    MetricReader,
+    MetricsData,
+    ResourceMetrics,
+    ScopeMetrics,
+)
+from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.util.types import Attributes
 
-from otelkit.engine.seams import ForklessMeterProvider
-from otelkit.runtime import guard
+from otelkit.engine.meter import Meter
+from otelkit.engine.seams import ForklessMeterProvider, is_default_reader, on_collect, view_matches
 
-I = TypeVar("I")  # noqa: E741 - the instrument's type
-Number = int | float
+
+class Metering:
+    """What the meters of one opening work with.
+
+    `provider` is the SDK's provider of the opening, without readers. `lean` says whether synchronous instruments keep
+    their sums in the engine's cells; those that one of `views` matches do not. `exemplars`: whether cells keep them.
+    """
+
+    def __init__(
+        self,
+        *,
+        resource: Resource,
+        provider: SdkMeterProvider,
+        readers: Sequence[MetricReader],
+        views: Sequence[View],
+        lean: bool,
+        exemplars: bool,
+    ) -> None:
+        self.resource = resource
+        self.provider = provider
+        self.readers = tuple(readers)
+        self.views = tuple(views)
+        self.lean = lean and all(is_default_reader(reader) for reader in readers)
+        self.exemplars = exemplars
+
+    def routes(self, instrument: object) -> bool:
+        """Whether the SDK's instrument records, and not the engine's cells."""
+        return not self.lean or any(view_matches(view, instrument) for view in self.views)
+
+
+class _SdkPart(MetricReader):
+    """Reads what the SDK's provider has, for one reader of the engine's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last_ns = 0
+        self._data: MetricsData | None = None
+
+    def read(self, timeout_millis: float) -> MetricsData | None:
+        """Collects, observable callbacks included."""
+        self._data = None
+        self.collect(timeout_millis)
+        return self._data
+
+    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> None:
+        self._data = metrics_data
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:
+        """Holds nothing."""
 
 
 class MeterProvider(ForklessMeterProvider):
     """Re-openable; instruments and readers that users made stay over every opening."""
 
     def __init__(self) -> None:
-        self._inner: SdkMeterProvider | None = None
+        self.metering: Metering | None = None
         self._mine: dict[tuple[str, str | None, str | None, tuple[tuple[str, Any], ...]], Meter] = {}
         self._guard = threading.Lock()
+        self._added: tuple[MetricReader, ...] = ()
+        self._parts: dict[MetricReader, _SdkPart] = {}
         super().__init__(shutdown_on_exit=False, resource=Resource.get_empty())
 
-    def open(self, inner: SdkMeterProvider) -> None:
-        """Makes every instrument of this provider one of `inner`'s."""
-        self._inner = inner
+    def open(self, metering: Metering) -> None:
+        """Lets every instrument of this provider work for this opening."""
+        metering.lean = metering.lean and all(is_default_reader(reader) for reader in self._added)
+        self.metering = metering
+        self._parts = {}
+        for reader in (*metering.readers, *self._added):
+            self._attach(reader)
+        self._route(metering)
+
+    def _route(self, metering: Metering) -> None:
         for (name, version, schema_url, attributes), meter in list(self._mine.items()):
-            meter.open(inner.get_meter(name, version, schema_url, dict(attributes) or None))
+            meter.open(metering.provider.get_meter(name, version, schema_url, dict(attributes) or None), metering)
+
+    def _attach(self, reader: MetricReader) -> None:
+        metering = self.metering
+        assert metering is not None
+        if not metering.lean:
+            metering.provider.add_metric_reader(reader)
+            return
+        part = self._parts[reader] = _SdkPart()
+        metering.provider.add_metric_reader(part)
+        on_collect(reader, self._collect)
+
+    def _collect(self, reader: MetricReader, timeout_millis: float = 10_000) -> MetricsData | None:
+        metering, part = self.metering, self._parts[reader]
+        assert metering is not None
+        observed = part.read(timeout_millis)
+        since_ns, part.last_ns = part.last_ns, time_ns()
+        scopes: dict[InstrumentationScope, list[Metric]] = {}
+        for meter in list(self._mine.values()):
+            for scope, metric in meter.collect(part.last_ns, since_ns):
+                scopes.setdefault(scope, []).append(metric)
+        for resource in observed.resource_metrics if observed is not None else ():
+            for found in resource.scope_metrics:
+                scopes.setdefault(found.scope, []).extend(found.metrics)
+        if not scopes:
+            return None
+        of_scopes = [ScopeMetrics(scope, metrics, scope.schema_url or "") for scope, metrics in scopes.items()]
+        return MetricsData([ResourceMetrics(metering.resource, of_scopes, metering.resource.schema_url)])
 
     def after_fork(self) -> None:
         """In a forked child: the parent's lock may be held by a thread that is not here."""
         self._guard = threading.Lock()
         for meter in self._mine.values():
             meter.after_fork()
-
-    @property
-    def inner(self) -> SdkMeterProvider:
-        """The SDK provider of the present opening."""
-        assert self._inner is not None
-        return self._inner
 
     def get_meter(
         self,
@@ -64,193 +152,43 @@ class MeterProvider(ForklessMeterProvider):
             meter = self._mine.get(key)
             if meter is None:
                 meter = self._mine[key] = Meter(name, version, schema_url)
-                meter.open(self.inner.get_meter(name, version, schema_url, attributes))
+                if self.metering is not None:
+                    real = self.metering.provider.get_meter(name, version, schema_url, attributes)
+                    meter.open(real, self.metering)
             return meter
 
     def add_metric_reader(self, metric_reader: MetricReader) -> None:
-        self.inner.add_metric_reader(metric_reader)
+        self._added = (*self._added, metric_reader)
+        metering = self.metering
+        if metering is None:
+            return
+        if metering.lean and not is_default_reader(metric_reader):
+            # This reader needs the SDK's aggregations: from here on they record for all, and sums begin anew.
+            metering.lean = False
+            for reader, part in self._parts.items():
+                metering.provider.remove_metric_reader(part)
+                metering.provider.add_metric_reader(reader)
+            self._parts = {}
+            self._route(metering)
+        self._attach(metric_reader)
 
     def remove_metric_reader(self, metric_reader: MetricReader) -> None:
-        self.inner.remove_metric_reader(metric_reader)
+        self._added = tuple(reader for reader in self._added if reader is not metric_reader)
+        metering = self.metering
+        part = self._parts.pop(metric_reader, None)
+        if metering is not None:
+            metering.provider.remove_metric_reader(part or metric_reader)
+        if part is not None:
+            on_collect(metric_reader, None)
+            metric_reader.shutdown()
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        return self.inner.force_flush(timeout_millis)
+        flushed = [reader.force_flush(timeout_millis) for reader in self._readers()]
+        return all(found is not False for found in flushed)
 
     def shutdown(self, timeout_millis: float = 30_000) -> None:
-        self.inner.shutdown(timeout_millis)
+        for reader in self._readers():
+            reader.shutdown(timeout_millis)
 
-
-class _Instrument(Generic[I]):
-    """An instrument that is made anew at each opening."""
-
-    def __init__(self, make: Callable[[api.Meter], I], meter: api.Meter) -> None:
-        self._make = make
-        self._real: I = make(meter)
-
-    def open(self, meter: api.Meter) -> None:
-        self._real = self._make(meter)
-
-
-class _Counter(_Instrument[api.Counter], api.Counter):
-    def add(self, amount: Number, attributes: Attributes | None = None, context: Context | None = None) -> None:
-        try:
-            self._real.add(amount, attributes, context)
-        except Exception:  # noqa: BLE001 - the SDK raises for an amount that is no number
-            guard.report("a measurement")
-
-
-class _UpDownCounter(_Instrument[api.UpDownCounter], api.UpDownCounter):
-    def add(self, amount: Number, attributes: Attributes | None = None, context: Context | None = None) -> None:
-        try:
-            self._real.add(amount, attributes, context)
-        except Exception:  # noqa: BLE001 - the SDK raises for an amount that is no number
-            guard.report("a measurement")
-
-
-class _Histogram(_Instrument[api.Histogram], api.Histogram):
-    def record(self, amount: Number, attributes: Attributes | None = None, context: Context | None = None) -> None:
-        try:
-            self._real.record(amount, attributes, context)
-        except Exception:  # noqa: BLE001 - the SDK raises for an amount that is no number
-            guard.report("a measurement")
-
-
-class _Gauge(_Instrument[Any]):
-    """The API's synchronous gauge, which has no public class to inherit from yet."""
-
-    def set(self, amount: Number, attributes: Attributes | None = None, context: Context | None = None) -> None:
-        try:
-            self._real.set(amount, attributes, context)
-        except Exception:  # noqa: BLE001 - the SDK raises for an amount that is no number
-            guard.report("a measurement")
-
-
-class _Observable(_Instrument[I]):
-    """An observable instrument; callbacks of later registrations under the same name are read as well.
-
-    The SDK would hand back the instrument that it has and drop the new callbacks with a log line.
-    """
-
-    def __init__(self, make: Callable[[api.Meter, Sequence[CallbackT]], I], meter: api.Meter) -> None:
-        self._callbacks: tuple[CallbackT, ...] = ()
-        super().__init__(lambda opened: make(opened, [self._read]), meter)
-
-    def add(self, callbacks: Sequence[CallbackT]) -> None:
-        """Reads these too, from the next collection on."""
-        self._callbacks = (*self._callbacks, *callbacks)
-
-    def _read(self, options: api.CallbackOptions) -> Iterable[api.Observation]:
-        found: list[api.Observation] = []
-        for callback in self._callbacks:
-            with guard.guarded("a callback of an observable instrument"):
-                found += callback(options)  # type: ignore[operator]
-        return found
-
-
-class _ObservableCounter(_Observable[api.ObservableCounter], api.ObservableCounter):
-    pass
-
-
-class _ObservableUpDownCounter(_Observable[api.ObservableUpDownCounter], api.ObservableUpDownCounter):
-    pass
-
-
-class _ObservableGauge(_Observable[api.ObservableGauge], api.ObservableGauge):
-    pass
-
-
-class Meter(api.Meter):
-    """A meter whose instruments follow the provider's openings; the same instrument asked for twice is one object."""
-
-    def __init__(self, name: str, version: str | None, schema_url: str | None) -> None:
-        super().__init__(name, version, schema_url)
-        self._real: api.Meter = api.NoOpMeter(name)
-        self._instruments: dict[tuple[Any, ...], _Instrument[Any]] = {}
-        self._guard = threading.Lock()
-
-    def open(self, real: api.Meter) -> None:
-        """Makes every instrument of this meter one of `real`'s."""
-        with self._guard:
-            self._real = real
-            for instrument in self._instruments.values():
-                instrument.open(real)
-
-    def after_fork(self) -> None:
-        """In a forked child: a new lock."""
-        self._guard = threading.Lock()
-
-    def _kept(self, kind: type[Any], make: Callable[..., Any], *key: object) -> Any:
-        with self._guard:
-            place = (kind, *key)
-            found = self._instruments.get(place)
-            if found is None:
-                found = self._instruments[place] = kind(make, self._real)
-            return found
-
-    def _observed(
-        self,
-        kind: type[Any],
-        make: Callable[[api.Meter, Sequence[CallbackT]], Any],
-        callbacks: Sequence[CallbackT] | None,
-        *key: object,
-    ) -> Any:
-        found = self._kept(kind, make, *key)
-        found.add([callback if callable(callback) else _from_generator(callback) for callback in callbacks or ()])
-        return found
-
-    def create_counter(self, name: str, unit: str = "", description: str = "") -> api.Counter:
-        return self._kept(_Counter, lambda m: m.create_counter(name, unit, description), name, unit, description)  # type: ignore[no-any-return]
-
-    def create_up_down_counter(self, name: str, unit: str = "", description: str = "") -> api.UpDownCounter:
-        def make(meter: api.Meter) -> api.UpDownCounter:
-            return meter.create_up_down_counter(name, unit, description)
-
-        return self._kept(_UpDownCounter, make, name, unit, description)  # type: ignore[no-any-return]
-
-    def create_histogram(
-        self,
-        name: str,
-        unit: str = "",
-        description: str = "",
-        *,
-        explicit_bucket_boundaries_advisory: Sequence[float] | None = None,
-    ) -> api.Histogram:
-        bounds = tuple(explicit_bucket_boundaries_advisory) if explicit_bucket_boundaries_advisory else None
-
-        def make(meter: api.Meter) -> api.Histogram:
-            return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=bounds)
-
-        return self._kept(_Histogram, make, name, unit, description, bounds)  # type: ignore[no-any-return]
-
-    def create_gauge(self, name: str, unit: str = "", description: str = "") -> Any:
-        return self._kept(_Gauge, lambda m: m.create_gauge(name, unit, description), name, unit, description)
-
-    def create_observable_counter(
-        self, name: str, callbacks: Sequence[CallbackT] | None = None, unit: str = "", description: str = ""
-    ) -> api.ObservableCounter:
-        def make(meter: api.Meter, reads: Sequence[CallbackT]) -> api.ObservableCounter:
-            return meter.create_observable_counter(name, reads, unit, description)
-
-        return self._observed(_ObservableCounter, make, callbacks, name, unit, description)  # type: ignore[no-any-return]
-
-    def create_observable_up_down_counter(
-        self, name: str, callbacks: Sequence[CallbackT] | None = None, unit: str = "", description: str = ""
-    ) -> api.ObservableUpDownCounter:
-        def make(meter: api.Meter, reads: Sequence[CallbackT]) -> api.ObservableUpDownCounter:
-            return meter.create_observable_up_down_counter(name, reads, unit, description)
-
-        return self._observed(_ObservableUpDownCounter, make, callbacks, name, unit, description)  # type: ignore[no-any-return]
-
-    def create_observable_gauge(
-        self, name: str, callbacks: Sequence[CallbackT] | None = None, unit: str = "", description: str = ""
-    ) -> api.ObservableGauge:
-        def make(meter: api.Meter, reads: Sequence[CallbackT]) -> api.ObservableGauge:
-            return meter.create_observable_gauge(name, reads, unit, description)
-
-        return self._observed(_ObservableGauge, make, callbacks, name, unit, description)  # type: ignore[no-any-return]
-
-
-def _from_generator(generator: Any) -> CallbackT:
-    """A function over a generator callback, which the API allows too: each SDK instrument would prime it anew."""
-    next(generator)
-    return lambda options: generator.send(options)
+    def _readers(self) -> tuple[MetricReader, ...]:
+        return (*self.metering.readers, *self._added) if self.metering is not None else self._added

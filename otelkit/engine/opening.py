@@ -1,8 +1,8 @@
-"""One opening of telemetry in one process: the pipeline and the SDK's providers over it, made from the settings."""
+"""One opening of telemetry in one process: the engine in front of the pipeline, made from the settings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -10,13 +10,12 @@ from importlib.util import find_spec
 from opentelemetry.sdk import metrics
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits, LogRecordProcessor
 from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricReader
-from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
+from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import (
     SpanLimits,
     SpanProcessor,
     SynchronousMultiSpanProcessor,
-    TracerProvider,
     sampling,
 )
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
@@ -24,8 +23,11 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from otelkit.config.settings import SIGNALS, Settings
 from otelkit.delivery.pipeline import Pipeline
 from otelkit.engine.intake import CollectionIntake, LogCorrelation, LogIntake, SpanCorrelation, SpanIntake
-from otelkit.engine.seams import ForklessLoggerProvider, ForklessMeterProvider, ForklessTracerProvider
-from otelkit.signals.suppression import SilenceableSampler
+from otelkit.engine.logs import Logging
+from otelkit.engine.metering import Metering
+from otelkit.engine.seams import ForklessLoggerProvider, ForklessMeterProvider, ForklessTracerProvider, enabled_sdk
+from otelkit.engine.tracing import Tracing
+from otelkit.signals.suppression import FollowsParent, SilenceableSampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,68 +37,109 @@ class Extras:
     span_processors: tuple[SpanProcessor, ...] = ()
     log_processors: tuple[LogRecordProcessor, ...] = ()
     metric_readers: tuple[MetricReader, ...] = ()
+    views: tuple[View, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """The providers of one opening; `pipeline` carries what they make."""
+    """What the process's providers work with from now on."""
 
-    pipeline: Pipeline
-    tracer_provider: TracerProvider
-    meter_provider: metrics.MeterProvider
-    logger_provider: LoggerProvider
+    tracing: Tracing
+    metering: Metering
+    logging: Logging
 
 
-def open_providers(
+def open_engine(
     settings: Settings, resource: Mapping[str, object], pipeline: Pipeline, extras: Extras | None = None
 ) -> Opening:
-    """Makes the SDK's providers for these settings.
+    """Makes one opening's engine, otelkit's own or the SDK's (OTELKIT_ENGINE), in front of the pipeline.
 
-    `resource` holds the attributes of the service and this process. Raises ConfigurationError for an id generator
-    that is not installed.
+    `resource` holds the attributes of the service and this process.
     """
     extras = extras or Extras()
     sdk_resource = Resource(resource)  # type: ignore[arg-type]
-    exports = {signal: "otlp" in settings.exporters(signal) for signal in ("traces", "metrics", "logs")}
+    with enabled_sdk():
+        return Opening(
+            _tracing(settings, sdk_resource, pipeline, extras),
+            _metering(settings, sdk_resource, pipeline, extras),
+            _logging(settings, sdk_resource, pipeline, extras),
+        )
 
+
+def _tracing(settings: Settings, resource: Resource, pipeline: Pipeline, extras: Extras) -> Tracing:
+    exported = "otlp" in settings.exporters("traces")
+    sampler_, limits, ids = sampler(settings), _span_limits(settings), _id_generator(settings.id_generator)
+    if settings.engine == "otelkit":
+        return Tracing(
+            resource=resource,
+            sampler=sampler_,
+            limits=limits,
+            ids=ids,
+            processors=extras.span_processors,
+            put=pipeline.spans.put if exported else None,
+            flush=_flush(pipeline) if exported else None,
+        )
     spans = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]
-    span_processors = (
-        SpanCorrelation(),
-        *extras.span_processors,
-        *((SpanIntake(pipeline),) * exports["traces"]),
-    )
-    for processor in span_processors:
+    for processor in (SpanCorrelation(), *extras.span_processors, *((SpanIntake(pipeline),) * exported)):
         spans.add_span_processor(processor)
-    tracer_provider = ForklessTracerProvider(
-        sampler=sampler(settings),
-        resource=sdk_resource,
+    provider = ForklessTracerProvider(
+        sampler=sampler_,
+        resource=resource,
         shutdown_on_exit=False,
         active_span_processor=spans,
-        id_generator=_id_generator(settings.id_generator),
-        span_limits=_span_limits(settings),
+        id_generator=ids,
+        span_limits=limits,
+    )
+    return Tracing(resource=resource, sampler=sampler_, limits=limits, ids=ids, provider=provider)
+
+
+def _logging(settings: Settings, resource: Resource, pipeline: Pipeline, extras: Extras) -> Logging:
+    exported = "otlp" in settings.exporters("logs")
+    limits = _log_limits(settings)
+
+    def make_sdk() -> LoggerProvider:
+        with enabled_sdk():
+            provider = ForklessLoggerProvider(resource=resource, shutdown_on_exit=False, log_record_limits=limits)
+        for processor in (LogCorrelation(), *extras.log_processors, *((LogIntake(pipeline),) * exported)):
+            provider.add_log_record_processor(processor)
+        return provider
+
+    return Logging(
+        resource=resource,
+        limits=limits,
+        put=pipeline.logs.put if exported else None,
+        make_sdk=make_sdk,
+        flush=_flush(pipeline) if exported else None,
+        long=settings.engine == "sdk" or bool(extras.log_processors),
     )
 
+
+def _flush(pipeline: Pipeline) -> Callable[[int], bool]:
+    return lambda timeout_millis: pipeline.flush(timeout_millis / 1000).ok
+
+
+def _metering(settings: Settings, resource: Resource, pipeline: Pipeline, extras: Extras) -> Metering:
     readers = list(extras.metric_readers)
-    if exports["metrics"]:
+    if "otlp" in settings.exporters("metrics"):
         reader = CollectionIntake(
             pipeline.metrics, temporality=_temporality(settings), aggregation=_aggregation(settings)
         )
         pipeline.collect = reader.collect_now
         readers.append(reader)
-    meter_provider = ForklessMeterProvider(
-        metric_readers=readers,
-        resource=sdk_resource,
+    provider = ForklessMeterProvider(
+        resource=resource,
         exemplar_filter=_exemplar_filter(settings.metrics_exemplar_filter),
         shutdown_on_exit=False,
+        views=extras.views,
     )
-
-    logger_provider = ForklessLoggerProvider(
-        resource=sdk_resource, shutdown_on_exit=False, log_record_limits=_log_limits(settings)
+    return Metering(
+        resource=resource,
+        provider=provider,
+        readers=readers,
+        views=extras.views,
+        lean=settings.engine == "otelkit" and settings.metrics_exemplar_filter != "always_on",
+        exemplars=settings.metrics_exemplar_filter == "trace_based",
     )
-    log_processors = (LogCorrelation(), *extras.log_processors, *((LogIntake(pipeline),) * exports["logs"]))
-    for log_processor in log_processors:
-        logger_provider.add_log_record_processor(log_processor)
-    return Opening(pipeline, tracer_provider, meter_provider, logger_provider)
 
 
 def sampler(settings: Settings) -> sampling.Sampler:
@@ -104,7 +147,7 @@ def sampler(settings: Settings) -> sampling.Sampler:
     name = settings.traces_sampler
     roots = {"always_on": sampling.ALWAYS_ON, "always_off": sampling.ALWAYS_OFF}
     root = roots.get(name.removeprefix("parentbased_")) or sampling.TraceIdRatioBased(settings.traces_sampler_arg)
-    return SilenceableSampler(sampling.ParentBased(root) if name.startswith("parentbased_") else root)
+    return SilenceableSampler(FollowsParent(root) if name.startswith("parentbased_") else root)
 
 
 def _id_generator(name: str) -> IdGenerator:

@@ -13,11 +13,16 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 from opentelemetry.sdk import trace
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricReader
+from opentelemetry.sdk.metrics.view import DefaultAggregation, View
 
 
 class ForklessTracerProvider(trace.TracerProvider):
@@ -39,6 +44,39 @@ class ForklessLoggerProvider(LoggerProvider):
 
     def _handle_fork(self) -> None:
         """otelkit's own hook does it."""
+
+
+@contextmanager
+def enabled_sdk() -> Iterator[None]:
+    """The SDK's providers read OTEL_SDK_DISABLED when they are made; whether they are, the settings have decided."""
+    disabled = os.environ.pop("OTEL_SDK_DISABLED", None)
+    try:
+        yield
+    finally:
+        if disabled is not None:
+            os.environ["OTEL_SDK_DISABLED"] = disabled
+
+
+def on_ending(processor: trace.SpanProcessor, span: Any) -> None:
+    """Calls a processor's hook before the end of a span, which the specification has and the SDK hides."""
+    processor._on_ending(span)
+
+
+def on_collect(reader: MetricReader, collect: Callable[..., Any] | None) -> None:
+    """Sets what a reader collects from, as the SDK's provider does; None for nothing."""
+    reader._set_collect_callback(collect)
+
+
+def is_default_reader(reader: MetricReader) -> bool:
+    """Whether a reader wants cumulative temporality and the default aggregation of every instrument."""
+    temporalities = set(reader._instrument_class_temporality.values())
+    aggregations = {type(found) for found in reader._instrument_class_aggregation.values()}
+    return temporalities == {AggregationTemporality.CUMULATIVE} and aggregations == {DefaultAggregation}
+
+
+def view_matches(view: View, instrument: Any) -> bool:
+    """Whether a view is for an instrument of the SDK's."""
+    return view._match(instrument)
 
 
 def _import_propagate() -> ModuleType:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from time import perf_counter_ns
 from typing import Any
 
-from opentelemetry import context as context_api
 from opentelemetry.metrics import get_meter
-from opentelemetry.trace import Span, SpanKind, StatusCode, get_tracer, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from otelkit import semconv
 from otelkit.config.settings import Settings
-from otelkit.engine.current import detach
+from otelkit.delivery.records import Shared
+from otelkit.engine import door
+from otelkit.engine.context import detach, variable, with_span
 from otelkit.engine.seams import propagate
 from otelkit.instrumentation import imports, instruments
 from otelkit.instrumentation.redis import silence_kombu
@@ -36,13 +38,15 @@ nowhere else to leave it.
 """
 
 _MOST_UNCONFIRMED = 1000
+_KEPT_TASKS = 1024
 
 
 def install(settings: Settings) -> Callable[[], None]:
     """Records the publishing and the running of every app's tasks; returns the undo."""
     from celery import signals
 
-    publishing, running = _Publishing(), _Running()
+    counts = _Counts()
+    publishing, running = _Publishing(counts), _Running(counts)
     receivers: list[tuple[Any, Callable[..., None]]] = [
         (signals.before_task_publish, publishing.before),
         (signals.after_task_publish, publishing.after),
@@ -72,37 +76,68 @@ def _child_ends(**_: Any) -> None:
     lifecycle.end_of_process(_RECYCLED_CHILD_S)
 
 
-class _Publishing:
-    """A producer span around the sending of a task's message."""
+class _Task:
+    """What all messages and runs of one task over one queue have in common."""
+
+    __slots__ = ("active", "consumed", "labels", "publish", "publish_name", "run", "run_name", "sent", "wait")
+
+    def __init__(self, name: str, destination: str, counts: _Counts) -> None:
+        self.labels = {"messaging.destination.name": destination, "celery.task.name": name}
+        sent = {**self.labels, "messaging.system": "celery", "messaging.operation.name": "publish"}
+        consumed = {**self.labels, "messaging.system": "celery", "messaging.operation.name": "process"}
+        self.publish_name = f"publish {name}"
+        self.publish = Shared({**sent, "messaging.operation.type": "send"})
+        self.run_name = f"process {name}"
+        self.run = Shared({**consumed, "messaging.operation.type": "process"})
+        self.sent = door.adds(counts.sent, sent)
+        self.consumed = door.adds(counts.consumed, consumed)
+        self.active = door.adds(counts.active, self.labels)
+        self.wait = door.records(counts.wait, self.labels)
+
+
+class _Counts:
+    """The instruments, and the tasks that are known."""
 
     def __init__(self) -> None:
         meter = get_meter("otelkit.celery")
-        self._tracer = get_tracer("otelkit.celery")
-        self._sent = instruments.counter(meter, semconv.MESSAGING_SENT)
+        self.tracer = door.tracer("otelkit.celery")
+        self.sent = instruments.counter(meter, semconv.MESSAGING_SENT)
+        self.duration = instruments.histogram(meter, semconv.MESSAGING_PROCESS_DURATION)
+        self.wait = instruments.histogram(meter, semconv.CELERY_TASK_QUEUE_DURATION)
+        self.active = instruments.up_down_counter(meter, semconv.CELERY_TASK_ACTIVE)
+        self.consumed = instruments.counter(meter, semconv.MESSAGING_CONSUMED)
+        self.retries = instruments.counter(meter, semconv.CELERY_TASK_RETRIES)
+        self.failures = instruments.counter(meter, semconv.CELERY_TASK_FAILURES)
+        self._tasks: dict[tuple[str, str], _Task] = {}
+
+    def task(self, name: str, destination: str) -> _Task:
+        """What is known of a task over a queue."""
+        found = self._tasks.get((name, destination))
+        if found is None:
+            if len(self._tasks) >= _KEPT_TASKS:
+                self._tasks.clear()
+            found = self._tasks[(name, destination)] = _Task(name, destination, self)
+        return found
+
+
+class _Publishing:
+    """A producer span around the sending of a task's message."""
+
+    def __init__(self, counts: _Counts) -> None:
+        self._counts = counts
         self._spans: dict[str, Span] = {}
 
     @guard.guard("the start of a task's publishing")
     def before(self, sender: str, body: Any, headers: dict[str, Any], routing_key: str | None = None, **_: Any) -> None:
-        labels = {
-            "messaging.system": "celery",
-            "messaging.operation.name": "publish",
-            "messaging.destination.name": routing_key or "",
-            "celery.task.name": sender,
-        }
-        span = self._tracer.start_span(
-            f"publish {sender}",
-            kind=SpanKind.PRODUCER,
-            attributes={
-                **labels,
-                "messaging.operation.type": "send",
-                "messaging.message.id": headers["id"],
-            },
+        task = self._counts.task(sender, routing_key or "")
+        span: Span = self._counts.tracer.begin(
+            task.publish_name, SpanKind.PRODUCER, task.publish, {"messaging.message.id": headers["id"]}
         )
         carrier: dict[str, Any] = {}
-        propagate.inject(carrier, set_span_in_context(span))
+        propagate.inject(carrier, with_span(span))
         headers[CARRIER] = {
             "context": carrier,
-            "bound": dict(correlation.bound()),
+            "bound": dict(correlation.bound() or {}),
             "published": time.time(),
         }
         if len(self._spans) >= _MOST_UNCONFIRMED:
@@ -111,7 +146,7 @@ class _Publishing:
             lost.set_status(StatusCode.ERROR, "the message was not sent")
             lost.end()
         self._spans[headers["id"]] = span
-        self._sent.add(1, labels)
+        task.sent.add(1)
 
     @guard.guard("the end of a task's publishing")
     def after(self, sender: str, body: Any, headers: dict[str, Any] | None = None, **_: Any) -> None:
@@ -123,30 +158,23 @@ class _Publishing:
 class _Attempt:
     """A task that is running in this process."""
 
-    __slots__ = ("context_token", "error", "holder_token", "labels", "span", "started", "state")
+    __slots__ = ("began_ns", "context_token", "error", "holder_token", "span", "state", "task")
 
-    def __init__(self, span: Span, labels: dict[str, str], context_token: Any, holder_token: Any) -> None:
+    def __init__(self, span: Span, task: _Task, context_token: Any, holder_token: Any) -> None:
         self.span = span
-        self.labels = labels
+        self.task = task
         self.context_token = context_token
         self.holder_token = holder_token
-        self.started = time.perf_counter()
         self.state: str | None = None
         self.error: str | None = None
+        self.began_ns = 0
 
 
 class _Running:
     """A consumer span around a task's run."""
 
-    def __init__(self) -> None:
-        meter = get_meter("otelkit.celery")
-        self._tracer = get_tracer("otelkit.celery")
-        self._duration = instruments.histogram(meter, semconv.MESSAGING_PROCESS_DURATION)
-        self._wait = instruments.histogram(meter, semconv.CELERY_TASK_QUEUE_DURATION)
-        self._active = instruments.up_down_counter(meter, semconv.CELERY_TASK_ACTIVE)
-        self._consumed = instruments.counter(meter, semconv.MESSAGING_CONSUMED)
-        self._retries = instruments.counter(meter, semconv.CELERY_TASK_RETRIES)
-        self._failures = instruments.counter(meter, semconv.CELERY_TASK_FAILURES)
+    def __init__(self, counts: _Counts) -> None:
+        self._counts = counts
         self._attempts: dict[str, _Attempt] = {}
 
     @guard.guard("the start of a task's telemetry")
@@ -156,39 +184,27 @@ class _Running:
         if carried is None:
             carried = (request.headers or {}).get(CARRIER)
         carrier = carried if isinstance(carried, dict) else {}
-        delivery = request.delivery_info or {}
-        destination = delivery.get("routing_key") or ""
-        labels = {"messaging.destination.name": destination, "celery.task.name": task.name}
-        context = propagate.extract(carrier.get("context") or {}, context_api.get_current())
-        attributes: dict[str, Any] = {
-            **labels,
-            "messaging.system": "celery",
-            "messaging.operation.name": "process",
-            "messaging.operation.type": "process",
-            "messaging.message.id": task_id,
-            "celery.task.retries": request.retries or 0,
-        }
-        bound = carrier.get("bound") or {}
-        holder_token = correlation.open_holder(bound)
-        span = self._tracer.start_span(
-            f"process {task.name}", context=context, kind=SpanKind.CONSUMER, attributes=attributes
-        )
-        correlation.holder().entry_span = span
-        context_token = context_api.attach(set_span_in_context(span, context))
-        attempt = self._attempts[task_id] = _Attempt(span, labels, context_token, holder_token)
-        self._active.add(1, labels)
+        known = self._counts.task(task.name, (request.delivery_info or {}).get("routing_key") or "")
+        context = propagate.extract(carrier.get("context") or {}, variable.get())
+        own: dict[str, Any] = {"messaging.message.id": task_id, "celery.task.retries": request.retries or 0}
+        wait_s = None
         if not request.is_eager:
-            self._consumed.add(1, self._messaging(labels, "process"))
             published = carrier.get("published")
             if isinstance(published, (int, float)):
-                wait_s = max(0.0, time.time() - max(float(published), _eta_s(request.eta)))
-                span.set_attribute("celery.task.queue.duration", wait_s)
-                self._wait.record(wait_s, labels)
-        attempt.started = time.perf_counter()
-
-    @staticmethod
-    def _messaging(labels: dict[str, str], operation: str) -> dict[str, str]:
-        return {**labels, "messaging.system": "celery", "messaging.operation.name": operation}
+                wait_s = own["celery.task.queue.duration"] = max(
+                    0.0, time.time() - max(float(published), _eta_s(request.eta))
+                )
+        holder_token, holder = correlation.open_holder(carrier.get("bound") or {})
+        span: Span = self._counts.tracer.begin(known.run_name, SpanKind.CONSUMER, known.run, own, context)
+        holder.entry_span = span
+        attempt = _Attempt(span, known, variable.set(with_span(span, context)), holder_token)
+        self._attempts[task_id] = attempt
+        known.active.add(1)
+        if not request.is_eager:
+            known.consumed.add(1)
+            if wait_s is not None:
+                known.wait.record(wait_s)
+        attempt.began_ns = perf_counter_ns()
 
     @guard.guard("the record of a retried task")
     def retried(self, request: Any, reason: Any, **_: Any) -> None:
@@ -199,7 +215,7 @@ class _Running:
         name = exceptions.type_name(cause) if isinstance(cause, BaseException) else str(cause)[:64]
         attempt.state = "RETRY"
         attempt.span.add_event("retry", {"error.type": name})
-        self._retries.add(1, {**attempt.labels, "error.type": name})
+        self._counts.retries.add(1, {**attempt.task.labels, "error.type": name})
 
     @guard.guard("the record of a failed task")
     def failed(self, task_id: str, exception: BaseException, **_: Any) -> None:
@@ -209,22 +225,27 @@ class _Running:
         attempt.state = "FAILURE"
         attempt.error = exceptions.type_name(exception)
         exceptions.record(attempt.span, exception)
-        self._failures.add(1, {**attempt.labels, "error.type": attempt.error})
+        self._counts.failures.add(1, {**attempt.task.labels, "error.type": attempt.error})
 
     @guard.guard("the end of a task's telemetry")
     def after(self, task_id: str, task: Any, state: str | None = None, **_: Any) -> None:
         attempt = self._attempts.pop(task_id, None)
         if attempt is None:
             return
-        elapsed = time.perf_counter() - attempt.started
+        elapsed_ns = perf_counter_ns() - attempt.began_ns
         outcome = attempt.state or state or "UNKNOWN"
         attempt.span.set_attribute("celery.task.state", outcome)
-        labels = {**self._messaging(attempt.labels, "process"), "celery.task.state": outcome}
+        labels = {
+            **attempt.task.labels,
+            "messaging.system": "celery",
+            "messaging.operation.name": "process",
+            "celery.task.state": outcome,
+        }
         if attempt.error is not None:
             labels["error.type"] = attempt.error
             attempt.span.set_status(StatusCode.ERROR, attempt.error)
-        self._active.add(-1, attempt.labels)
-        self._duration.record(elapsed, labels, set_span_in_context(attempt.span))
+        attempt.task.active.add(-1)
+        self._counts.duration.record(elapsed_ns / 1e9, labels, with_span(attempt.span))
         detach(attempt.context_token)
         attempt.span.end()
         correlation.close_holder(attempt.holder_token)

@@ -1,6 +1,6 @@
 """FastAPI: every application, also those made before, by its class's `__call__`.
 
-FastAPI's own telemetry stays silent meanwhile: it looks for its key in the scope (facts of fastapi >= 0.143), and so
+FastAPI's own telemetry stays silent meanwhile: it looks for its key in the scope (facts of fastapi >= 0.142), and so
 does contrib's middleware for its marker.
 """
 

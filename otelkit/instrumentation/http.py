@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Iterable, Sequence
+from random import getrandbits
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"))
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -25,11 +25,20 @@ def safe_query(query: str) -> str:
     return "&".join(f"{part.partition('=')[0]}=REDACTED" if "=" in part else part for part in query.split("&"))
 
 
+def server_of(host: str) -> dict[str, str | int]:
+    """The attributes of a Host header."""
+    address, _, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
+    found: dict[str, str | int] = {"server.address": address or host}
+    if port.isdigit() and address:
+        found["server.port"] = int(port)
+    return found
+
+
 def request_id(header: str | None) -> str:
     """The caller's request id if it is harmless (128 characters that need no quoting), else a new one."""
     if header is not None and _REQUEST_ID.fullmatch(header):
         return header
-    return uuid.uuid4().hex
+    return f"{getrandbits(128):032x}"
 
 
 def captured_headers(

@@ -13,7 +13,7 @@ from typing import Any
 from opentelemetry.trace import get_current_span
 from pythonjsonlogger.json import JsonFormatter
 
-from otelkit.instrumentation.log_fields import STANDARD_FIELDS, encodable
+from otelkit.instrumentation import log_fields, log_messages
 from otelkit.signals import correlation
 
 _LOGGERS = ("", "uvicorn", "uvicorn.error", "uvicorn.access")
@@ -27,14 +27,14 @@ class Formatter(JsonFormatter):
         self._names = names
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-        bound = correlation.bound()
+        bound: Mapping[str, object] = correlation.bound() or {}
         span = get_current_span().get_span_context()
         moment = datetime.fromtimestamp(record.created, timezone.utc)
         fields: dict[str, Any] = {
             "timestamp": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": log_messages.message(record),
             "request_id": bound.get(correlation.REQUEST_ID),
             "user.id": bound.get("user.id"),
             "trace_id": f"{span.trace_id:032x}" if span.is_valid else None,
@@ -43,8 +43,7 @@ class Formatter(JsonFormatter):
             "function": record.funcName,
             "line": record.lineno,
             "exception": self.formatException(record.exc_info) if record.exc_info and record.exc_info[0] else None,
-            "extra": {key: encodable(value) for key, value in vars(record).items() if key not in STANDARD_FIELDS}
-            or None,
+            "extra": log_fields.extra(record) or None,
         }
         log_data.update({self._names.get(key, key): value for key, value in fields.items() if value is not None})
 

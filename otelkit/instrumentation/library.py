@@ -12,7 +12,8 @@ class Library:
 
     `module` is what its first import triggers; `supported` are the versions that the tests ran against: from the
     first, below the second; `install` is the module under otelkit.instrumentation whose `install(settings)` returns
-    the undo. `contrib` are the entry points that record the same, `native` says whether the library can do it itself.
+    the undo. `contrib` are the entry points that record the same, `native` is the first version that can do it
+    itself, empty where none can.
     """
 
     name: str
@@ -21,12 +22,16 @@ class Library:
     supported: tuple[str, str]
     install: str
     contrib: tuple[str, ...] = ()
-    native: bool = False
+    native: str = ""
 
     def supports(self, version: str) -> bool:
         """Whether a version is one of the supported; pre-releases count as their release."""
         lowest, beyond = self.supported
         return _release(lowest) <= _release(version) < _release(beyond)
+
+    def records_itself(self, version: str) -> bool:
+        """Whether a version has telemetry of its own."""
+        return bool(self.native) and _release(self.native) <= _release(version)
 
     @property
     def range(self) -> str:
@@ -41,8 +46,8 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 LIBRARIES = (
-    Library("fastapi", "fastapi", "fastapi", ("0.115", "1"), "fastapi", ("fastapi",), native=True),
-    Library("starlette", "starlette.applications", "starlette", ("0.40", "2"), "starlette", ("starlette",)),
+    Library("fastapi", "fastapi", "fastapi", ("0.115", "1"), "fastapi", ("fastapi",), native="0.142"),
+    Library("starlette", "starlette.applications", "starlette", ("0.37.2", "2"), "starlette", ("starlette",)),
     Library("sqlalchemy", "sqlalchemy", "sqlalchemy", ("2.0", "2.2"), "sqlalchemy", ("sqlalchemy",)),
     Library("redis", "redis", "redis", ("5", "9"), "redis", ("redis",)),
     Library("celery", "celery", "celery", ("5.4", "6"), "celery", ("celery",)),

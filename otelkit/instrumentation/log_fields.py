@@ -12,6 +12,14 @@ _LONGEST_REPR = 4096
 _DEEPEST = 10
 
 
+def extra(record: logging.LogRecord) -> dict[str, object]:
+    """What came by `extra`, encodable; but Celery's `data`, which holds a task's arguments and result."""
+    hidden = "data" if record.name.startswith("celery.") else None
+    return {
+        key: encodable(value) for key, value in vars(record).items() if key not in STANDARD_FIELDS and key != hidden
+    }
+
+
 def encodable(value: object, depth: int = _DEEPEST) -> object:
     """The value if OTLP has a type for it, else its repr, cut at 4096 characters; also of what is nested too deeply."""
     if value is None or isinstance(value, (str, bool, int, float, bytes)):

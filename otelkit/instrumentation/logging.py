@@ -16,15 +16,20 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from opentelemetry._logs import Logger, SeverityNumber, get_logger
+from opentelemetry._logs import SeverityNumber
 
 from otelkit.config.settings import Settings
-from otelkit.instrumentation.log_fields import STANDARD_FIELDS, encodable
-from otelkit.runtime import guard
+from otelkit.delivery.records import Shared
+from otelkit.engine import door
+from otelkit.instrumentation import log_fields, log_messages
+from otelkit.runtime import fork, guard
 from otelkit.signals import exceptions
 
 _OWN = "otelkit"
 _CACHED_LOGGERS = 1024
+_CACHED_PLACES = 4096
+_STANDARD_COUNT = len(vars(logging.makeLogRecord({})))
+"""A record with as many fields has nothing by `extra`."""
 _PRINTED = "__otelkit_printed__"
 _LEVELS = {"trace": 5, "warn": logging.WARNING, "fatal": logging.CRITICAL}
 
@@ -67,8 +72,12 @@ def install(settings: Settings) -> Callable[[], None]:
         export(record)
         if json_logs is not None:
             json_logs.apply()
-        if printed:
+        if printed and not _of_our_threads(record):
             original_call(self, record)
+        elif printed and _is_own(record.name):
+            # A fork that finds this thread within a write to stderr leaves the stream locked in the child for ever.
+            with fork.importing:
+                original_call(self, record)
 
     logging.Logger.getEffectiveLevel = getEffectiveLevel  # type: ignore[method-assign]
     logging.Logger.makeRecord = makeRecord  # type: ignore[method-assign]
@@ -97,39 +106,71 @@ def _clear_level_caches() -> None:
     root.setLevel(root.level)
 
 
+def _is_own(name: str) -> bool:
+    return name.startswith(_OWN) and (name == _OWN or name[len(_OWN)] == ".")
+
+
+def _of_our_threads(record: logging.LogRecord) -> bool:
+    """What the HTTP client says at DEBUG about our requests: exporting it would make the next request, and without
+    otelkit nobody would have said it.
+    """
+    return (record.threadName or "").startswith("otelkit-")
+
+
 class _Export:
     """Translates and emits; never again from within itself, and nothing of otelkit's own."""
 
     def __init__(self) -> None:
         self._busy = threading.local()
-        self._loggers: dict[str, Logger] = {}
+        self._loggers: dict[str, door.Writes | None] = {}
+        self._places: dict[tuple[str, int], Shared] = {}
+        self._severities: dict[int, int] = {}
 
     def __call__(self, record: logging.LogRecord) -> None:
-        name = record.name
-        if name.startswith(_OWN) and (name == _OWN or name[len(_OWN)] == "."):
-            return
-        # Our HTTP client logs at DEBUG from these threads: exporting that would make the next request.
-        if (record.threadName or "").startswith("otelkit-") or getattr(self._busy, "now", False):
-            return
-        self._busy.now = True
         try:
-            logger = self._loggers.get(name)
-            if logger is None:
-                if len(self._loggers) >= _CACHED_LOGGERS:
-                    self._loggers.clear()
-                logger = self._loggers[name] = get_logger(name)
-            severity = severity_number(record.levelno)
-            logger.emit(
-                timestamp=int(record.created * 1e9),
-                severity_number=severity,
-                severity_text=record.levelname,
-                body=_body(record),
-                attributes=_attributes(record),
-            )
+            logger = self._loggers[record.name]
+        except KeyError:
+            logger = self._logger(record.name)
+        busy = self._busy
+        if logger is None or _of_our_threads(record) or getattr(busy, "now", False):
+            return
+        busy.now = True
+        try:
+            place = self._places.get((record.pathname, record.lineno))
+            if place is None:
+                place = self._place(record)
+            level = record.levelno
+            severity = self._severities.get(level)
+            if severity is None:
+                severity = self._severities[level] = severity_number(level).value
+            extra = log_fields.extra(record) if len(vars(record)) != _STANDARD_COUNT else None
+            if record.exc_info and record.exc_info[1] is not None:
+                extra = {**(extra or {}), **_of_exception(record.exc_info[1])}
+            logger.write(int(record.created * 1e9), severity, record.levelname, _body(record), place, extra)
         except Exception:  # noqa: BLE001 - a log call never fails the application
             guard.report("the export of a log record")
         finally:
-            self._busy.now = False
+            busy.now = False
+
+    def _logger(self, name: str) -> door.Writes | None:
+        """None for otelkit's own."""
+        if len(self._loggers) >= _CACHED_LOGGERS:
+            self._loggers.clear()
+        found = self._loggers[name] = None if _is_own(name) else door.logger(name)
+        return found
+
+    def _place(self, record: logging.LogRecord) -> Shared:
+        """Where in the code the record was made, as attributes that all records of that line share."""
+        if len(self._places) >= _CACHED_PLACES:
+            self._places.clear()
+        found = self._places[(record.pathname, record.lineno)] = Shared(
+            {
+                "code.file.path": record.pathname,
+                "code.function.name": record.funcName,
+                "code.line.number": record.lineno,
+            }
+        )
+        return found
 
 
 def severity_number(level: int) -> SeverityNumber:
@@ -145,28 +186,14 @@ def severity_number(level: int) -> SeverityNumber:
 
 def _body(record: logging.LogRecord) -> str:
     try:
-        return record.getMessage()
+        return log_messages.message(record)
     except Exception:  # noqa: BLE001 - arguments that do not fit the format: logging prints an error, we keep the format
-        return str(encodable(record.msg))
+        return str(log_fields.encodable(record.msg))
 
 
-def _attributes(record: logging.LogRecord) -> dict[str, Any]:
-    attributes: dict[str, Any] = {
-        "code.file.path": record.pathname,
-        "code.function.name": record.funcName,
-        "code.line.number": record.lineno,
-    }
-    # Celery puts a task's arguments and result there.
-    hidden = "data" if record.name.startswith("celery.") else None
-    for key, value in vars(record).items():
-        if key not in STANDARD_FIELDS and key != hidden:
-            attributes[key] = encodable(value)
-    error = record.exc_info[1] if record.exc_info else None
-    if error is not None:
-        known = exceptions.recorded(error)
-        if known is None:
-            attributes.update(exceptions.attributes(error))
-        else:  # its stack trace stands in the record that was first
-            attributes["exception.type"] = exceptions.type_name(error)
-            attributes[exceptions.FINGERPRINT] = known
-    return attributes
+def _of_exception(error: BaseException) -> dict[str, Any]:
+    known = exceptions.recorded(error)
+    if known is None:
+        return dict(exceptions.attributes(error))
+    # Its stack trace stands in the record that was first.
+    return {"exception.type": exceptions.type_name(error), exceptions.FINGERPRINT: known}

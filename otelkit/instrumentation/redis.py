@@ -8,21 +8,25 @@ Arguments are never recorded: keys hold user ids, values hold anything.
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable
+from time import perf_counter_ns
 from typing import Any
 
 from opentelemetry.metrics import get_meter
-from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, get_tracer, set_span_in_context
+from opentelemetry.trace import SpanKind, StatusCode
 
 from otelkit import semconv
 from otelkit.config.settings import Settings
+from otelkit.delivery.records import Shared
+from otelkit.engine import door
+from otelkit.engine.context import with_span
 from otelkit.instrumentation import instruments
 from otelkit.runtime import guard
 from otelkit.signals.exceptions import type_name
 
 _LOOKUPS = frozenset(("GET", "MGET", "HGET", "HMGET"))
-_POOL_MARK = "_otelkit_attributes"
+_POOL_MARK = "_otelkit_pool"
+_KEPT_COMMANDS = 512  # of a pool
 
 
 def install(settings: Settings) -> Callable[[], None]:
@@ -90,16 +94,42 @@ def _pipeline(client: Any, args: tuple[Any, ...]) -> tuple[str, int]:
 Describe = Callable[[Any, tuple[Any, ...]], tuple[str, int]]
 
 
+class _Pool:
+    """What is known of a connection pool, kept on it: where it leads to, and the series of its commands."""
+
+    __slots__ = ("attributes", "hits", "kinds", "misses", "owner")
+
+    def __init__(self, owner: _Commands, attributes: dict[str, Any]) -> None:
+        self.owner = owner
+        self.attributes = attributes
+        self.kinds: dict[str, _Kind] = {}
+        base = {key: value for key, value in attributes.items() if key in semconv.REDIS_CACHE_LOOKUPS.labels}
+        self.hits = door.adds(owner.lookups, {**base, "redis.cache.result": "hit"})
+        self.misses = door.adds(owner.lookups, {**base, "redis.cache.result": "miss"})
+
+
+class _Kind:
+    """What all runs of one command over one pool have in common."""
+
+    __slots__ = ("duration", "looks_up", "name", "pool", "shared")
+
+    def __init__(self, pool: _Pool, name: str) -> None:
+        self.pool = pool
+        self.name = name
+        self.shared = Shared({**pool.attributes, "db.operation.name": name})
+        self.duration = door.records(pool.owner.duration, self.shared)
+        self.looks_up = name in _LOOKUPS
+
+
 class _Call:
     """A command that is under way."""
 
-    __slots__ = ("labels", "operation", "span", "started")
+    __slots__ = ("began_ns", "kind", "span")
 
-    def __init__(self, operation: str, labels: dict[str, Any], span: Span | None) -> None:
-        self.operation = operation
-        self.labels = labels
+    def __init__(self, kind: _Kind, span: Any) -> None:
+        self.kind = kind
         self.span = span
-        self.started = time.perf_counter()
+        self.began_ns = perf_counter_ns()
 
 
 class _Commands:
@@ -107,9 +137,9 @@ class _Commands:
 
     def __init__(self) -> None:
         meter = get_meter("otelkit.redis")
-        self._tracer = get_tracer("otelkit.redis")
-        self._duration = instruments.histogram(meter, semconv.DB_CLIENT_OPERATION_DURATION)
-        self._lookups = instruments.counter(meter, semconv.REDIS_CACHE_LOOKUPS)
+        self._tracer = door.tracer("otelkit.redis")
+        self.duration = instruments.histogram(meter, semconv.DB_CLIENT_OPERATION_DURATION)
+        self.lookups = instruments.counter(meter, semconv.REDIS_CACHE_LOOKUPS)
 
     def sync(self, original: Callable[..., Any], describe: Describe) -> Callable[..., Any]:
         """Wraps a blocking method."""
@@ -122,9 +152,9 @@ class _Commands:
             try:
                 result = original(client, *args, **options)
             except BaseException as error:
-                self._end(call, None, error)
+                self._fail(call, error)
                 raise
-            self._end(call, result, None)
+            self._end(call, result)
             return result
 
         return wrapper
@@ -140,62 +170,79 @@ class _Commands:
             try:
                 result = await original(client, *args, **options)
             except BaseException as error:
-                self._end(call, None, error)
+                self._fail(call, error)
                 raise
-            self._end(call, result, None)
+            self._end(call, result)
             return result
 
         return wrapper
 
-    @guard.guard("the start of a Redis command's telemetry")
     def _begin(self, client: Any, args: tuple[Any, ...], describe: Describe) -> _Call | None:
-        base = _pool_attributes(client.connection_pool)
-        if base is None:
+        try:
+            connections = client.connection_pool
+            pool = vars(connections).get(_POOL_MARK, self)
+            if pool is None:  # kombu's
+                return None
+            if pool is self or pool.owner is not self:
+                pool = _Pool(self, _pool_attributes(connections))
+                setattr(connections, _POOL_MARK, pool)
+            name, size = describe(client, args)
+            kind = pool.kinds.get(name)
+            if kind is None:
+                if len(pool.kinds) >= _KEPT_COMMANDS:
+                    pool.kinds.clear()
+                kind = pool.kinds[name] = _Kind(pool, name)
+            span = None
+            # A command outside of any trace (a poll, a warm-up) makes no trace of its own.
+            if door.parent_to_record() is not None:
+                batch = {"db.operation.batch.size": size} if size > 1 else None
+                span = self._tracer.begin(name, SpanKind.CLIENT, kind.shared, batch)
+            return _Call(kind, span)
+        except Exception:  # noqa: BLE001 - a command is sent whatever telemetry does
+            guard.report("the start of a Redis command's telemetry")
             return None
-        operation, size = describe(client, args)
-        labels = {**base, "db.operation.name": operation}
-        span = None
-        # A command outside of any trace (a poll, a warm-up) makes no trace of its own.
-        if get_current_span().get_span_context().is_valid:
-            span = self._tracer.start_span(operation, kind=SpanKind.CLIENT, attributes=labels)
-            if size > 1:
-                span.set_attribute("db.operation.batch.size", size)
-        return _Call(operation, labels, span)
 
-    @guard.guard("the end of a Redis command's telemetry")
-    def _end(self, call: _Call, result: Any, error: BaseException | None) -> None:
-        elapsed = time.perf_counter() - call.started
-        labels, span = call.labels, call.span
-        if error is not None:
-            labels = {**labels, "error.type": type_name(error)}
+    def _end(self, call: _Call, result: Any) -> None:
+        try:
+            elapsed_ns = perf_counter_ns() - call.began_ns
+            kind, span = call.kind, call.span
+            if kind.looks_up:
+                self._count_lookups(kind.pool, result)
+            kind.duration.record(elapsed_ns / 1e9, span)
             if span is not None:
-                span.set_attribute("error.type", labels["error.type"])
-                if isinstance(error, Exception):
-                    # The server's message may repeat arguments: only the type is safe.
-                    span.set_status(StatusCode.ERROR, type_name(error))
-        elif call.operation in _LOOKUPS:
-            self._count_lookups(call, result)
-        self._duration.record(elapsed, labels, set_span_in_context(span) if span is not None else None)
+                span.end()
+        except Exception:  # noqa: BLE001 - as above
+            guard.report("the end of a Redis command's telemetry")
+
+    @guard.guard("the end of a failed Redis command's telemetry")
+    def _fail(self, call: _Call, error: BaseException) -> None:
+        elapsed_ns = perf_counter_ns() - call.began_ns
+        kind, span = call.kind, call.span
+        name = type_name(error)
+        if span is not None:
+            span.set_attribute("error.type", name)
+            if isinstance(error, Exception):
+                # The server's message may repeat arguments: only the type is safe.
+                span.set_status(StatusCode.ERROR, name)
+        labels: dict[str, Any] = {**kind.shared, "error.type": name}
+        self.duration.record(elapsed_ns / 1e9, labels, with_span(span) if span is not None else None)
         if span is not None:
             span.end()
 
-    def _count_lookups(self, call: _Call, result: Any) -> None:
-        found = result if isinstance(result, (list, tuple)) else (result,)
-        misses = sum(value is None for value in found)
-        base = {key: value for key, value in call.labels.items() if key in semconv.REDIS_CACHE_LOOKUPS.labels}
+    @staticmethod
+    def _count_lookups(pool: _Pool, result: Any) -> None:
+        if not isinstance(result, (list, tuple)):
+            (pool.misses if result is None else pool.hits).add(1)
+            return
+        misses = sum(value is None for value in result)
         if misses:
-            self._lookups.add(misses, {**base, "redis.cache.result": "miss"})
-        if misses < len(found):
-            self._lookups.add(len(found) - misses, {**base, "redis.cache.result": "hit"})
+            pool.misses.add(misses)
+        if misses < len(result):
+            pool.hits.add(len(result) - misses)
 
 
-def _pool_attributes(pool: Any) -> dict[str, Any] | None:
-    """Where a pool leads to, kept on the pool; None for kombu's."""
-    try:
-        known: dict[str, Any] | None = vars(pool)[_POOL_MARK]
-        return known
-    except KeyError:
-        pass
+def _pool_attributes(pool: Any) -> dict[str, Any]:
+    """Where a pool leads to."""
     options = pool.connection_kwargs
     attributes: dict[str, Any] = {"db.system.name": "redis", "db.namespace": str(options.get("db") or 0)}
     if "path" in options:
@@ -203,5 +250,4 @@ def _pool_attributes(pool: Any) -> dict[str, Any] | None:
     else:
         attributes["server.address"] = str(options.get("host", "localhost"))
         attributes["server.port"] = int(options.get("port", 6379))
-    setattr(pool, _POOL_MARK, attributes)
     return attributes

@@ -93,10 +93,10 @@ class Registry:
             decision = replace(decision, choice="off", reason=f"{found} is outside of {library.range}")
         elif chosen == "off":
             decision = replace(decision, choice="off", reason="by setting")
-        elif chosen == "native" and library.native:
+        elif chosen == "native" and library.records_itself(found):
             decision = replace(decision, choice="native", reason="by setting")
         elif chosen == "native":
-            self._problem(f"{library.name} has no telemetry of its own that otelkit could leave it to")
+            self._problem(f"{library.name} {found} has no telemetry of its own that otelkit could leave it to")
             decision = replace(decision, reason="it has none of its own")
         elif chosen == "contrib":
             entry = next((self._contrib[name] for name in library.contrib if name in self._contrib), None)
@@ -110,7 +110,7 @@ class Registry:
         module = f"otelkit.instrumentation.{library.install}"
         if decision.choice == "otelkit":
             imports.when_imported(library.module, lambda: self._instrument(library.name, module, decision))
-        elif decision.choice == "off" and library.native:
+        elif decision.choice == "off" and library.records_itself(found):
             imports.when_imported(library.module, lambda: self._silence(library.name, module))
 
     def _instrument(self, name: str, module: str, decision: Decision) -> None:

@@ -7,16 +7,19 @@ every checkout of an engine passes, is wrapped.
 
 from __future__ import annotations
 
-import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.metrics import CallbackOptions, Observation, get_meter
-from opentelemetry.trace import Span, SpanKind, StatusCode, get_current_span, get_tracer, set_span_in_context
+from opentelemetry.metrics import CallbackOptions, Histogram, Observation, get_meter
+from opentelemetry.trace import SpanKind, StatusCode
 
 from otelkit import semconv
 from otelkit.config.settings import Settings
+from otelkit.delivery.records import Shared
+from otelkit.engine import door
+from otelkit.engine.context import with_span
 from otelkit.instrumentation import instruments
 from otelkit.instrumentation.sql import Statement, statement
 from otelkit.runtime import guard
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 # SQLAlchemy's dialect -> the conventions' name, where they differ.
 _SYSTEMS = {"mssql": "microsoft.sql_server", "oracle": "oracle.db"}
 _STATE = "_otelkit_state"
+_KEPT_STATEMENTS = 512  # of an engine
+_LONGEST_KEPT = 8192  # characters
 
 
 def install(settings: Settings) -> Callable[[], None]:
@@ -57,16 +62,38 @@ def install(settings: Settings) -> Callable[[], None]:
     return undo
 
 
+class _Kind:
+    """What all runs of one statement on one engine have in common."""
+
+    __slots__ = ("duration", "labels", "name", "shared")
+
+    def __init__(self, base: Mapping[str, Any], parsed: Statement, duration: Histogram) -> None:
+        self.name = parsed.summary
+        self.labels = {**base, "db.operation.name": parsed.operation, "db.query.summary": parsed.summary}
+        self.shared = Shared({**self.labels, "db.query.text": parsed.text})
+        self.duration = door.records(duration, self.labels)
+
+
+class _EngineState:
+    """What is known of an engine, kept on it: its attributes, and the statements that it has run."""
+
+    __slots__ = ("attributes", "kinds", "owner")
+
+    def __init__(self, owner: _Statements, engine: Engine) -> None:
+        self.owner = owner
+        self.attributes = _engine_attributes(engine)
+        self.kinds: dict[str, _Kind] = {}
+
+
 class _Running:
     """A statement that is being executed."""
 
-    __slots__ = ("labels", "parsed", "span", "started")
+    __slots__ = ("began_ns", "kind", "span")
 
-    def __init__(self, span: Span | None, parsed: Statement, labels: dict[str, Any], started: float) -> None:
+    def __init__(self, span: Any, kind: _Kind) -> None:
         self.span = span
-        self.parsed = parsed
-        self.labels = labels
-        self.started = started
+        self.kind = kind
+        self.began_ns = perf_counter_ns()
 
 
 class _Statements:
@@ -74,11 +101,9 @@ class _Statements:
 
     def __init__(self) -> None:
         meter = get_meter("otelkit.sqlalchemy")
-        self._tracer = get_tracer("otelkit.sqlalchemy")
+        self._tracer = door.tracer("otelkit.sqlalchemy")
         self._duration = instruments.histogram(meter, semconv.DB_CLIENT_OPERATION_DURATION)
-        self._engines: weakref.WeakKeyDictionary[Engine, dict[str, Any]] = weakref.WeakKeyDictionary()
 
-    @guard.guard("the start of a statement's telemetry")
     def before(
         self,
         connection: Connection,
@@ -88,23 +113,35 @@ class _Statements:
         context: Any,
         executemany: bool,
     ) -> None:
-        engine = connection.engine
-        base = self._engines.get(engine)
-        if base is None:
-            base = self._engines[engine] = _engine_attributes(engine)
-        parsed = statement(sql, engine.dialect.name)
-        labels = {**base, "db.operation.name": parsed.operation, "db.query.summary": parsed.summary}
-        span = None
-        # A statement outside of any trace (a health check of the pool, a migration) makes no trace of its own.
-        if get_current_span().get_span_context().is_valid:
-            attributes = {**labels, "db.query.text": parsed.text}
-            if executemany and len(parameters) > 1:
-                attributes["db.operation.batch.size"] = len(parameters)
-            span = self._tracer.start_span(parsed.summary, kind=SpanKind.CLIENT, attributes=attributes)
-        if context is not None:
-            setattr(context, _STATE, _Running(span, parsed, labels, time.perf_counter()))
+        if context is None:
+            return
+        try:
+            engine = connection.engine
+            state = vars(engine).get(_STATE)
+            kind = state.kinds.get(sql) if state is not None and state.owner is self else None
+            if kind is None:
+                kind = self._kind(engine, sql)
+            span = None
+            # A statement outside of any trace (a health check of the pool, a migration) makes no trace of its own.
+            if door.parent_to_record() is not None:
+                batch = {"db.operation.batch.size": len(parameters)} if executemany and len(parameters) > 1 else None
+                span = self._tracer.begin(kind.name, SpanKind.CLIENT, kind.shared, batch)
+            setattr(context, _STATE, _Running(span, kind))
+        except Exception:  # noqa: BLE001 - a statement is executed whatever telemetry does
+            guard.report("the start of a statement's telemetry")
 
-    @guard.guard("the end of a statement's telemetry")
+    def _kind(self, engine: Engine, sql: str) -> _Kind:
+        state = vars(engine).get(_STATE)
+        if state is None or state.owner is not self:
+            state = _EngineState(self, engine)
+            setattr(engine, _STATE, state)
+        kind = _Kind(state.attributes, statement(sql, engine.dialect.name), self._duration)
+        if len(sql) <= _LONGEST_KEPT:
+            if len(state.kinds) >= _KEPT_STATEMENTS:
+                state.kinds.clear()
+            state.kinds[sql] = kind
+        return kind
+
     def after(
         self,
         connection: Connection,
@@ -114,38 +151,40 @@ class _Statements:
         context: Any,
         executemany: bool,
     ) -> None:
-        running = _take(context)
-        if running is not None:
-            self._finish(running, None)
+        running: _Running | None = getattr(context, _STATE, None)
+        if running is None:
+            return
+        try:
+            setattr(context, _STATE, None)
+            elapsed_ns = perf_counter_ns() - running.began_ns
+            span = running.span
+            running.kind.duration.record(elapsed_ns / 1e9, span)
+            if span is not None:
+                span.end()
+        except Exception:  # noqa: BLE001 - as above
+            guard.report("the end of a statement's telemetry")
 
     @guard.guard("the end of a failed statement's telemetry")
-    def failed(self, error: ExceptionContext) -> None:
-        running = _take(error.execution_context)
-        if running is not None:
-            self._finish(running, error.original_exception)
-
-    def _finish(self, running: _Running, error: BaseException | None) -> None:
-        elapsed = time.perf_counter() - running.started
-        labels, span = running.labels, running.span
-        if error is not None:
-            code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-            labels = {**labels, "error.type": type_name(error)}
-            if isinstance(code, str):
-                labels["db.response.status_code"] = code
-            if span is not None:
-                span.set_attributes(labels)
-                # The driver's message repeats literals and bind values of the statement: only its type is safe.
-                span.set_status(StatusCode.ERROR, type_name(error))
-        self._duration.record(elapsed, labels, set_span_in_context(span) if span is not None else None)
+    def failed(self, found: ExceptionContext) -> None:
+        context = found.execution_context
+        running: _Running | None = getattr(context, _STATE, None)
+        if running is None:
+            return
+        setattr(context, _STATE, None)
+        elapsed_ns = perf_counter_ns() - running.began_ns
+        error, span = found.original_exception, running.span
+        of_error = {"error.type": type_name(error)}
+        code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+        if isinstance(code, str):
+            of_error["db.response.status_code"] = code
+        if span is not None:
+            span.set_attributes(of_error)
+            # The driver's message repeats literals and bind values of the statement: only its type is safe.
+            span.set_status(StatusCode.ERROR, type_name(error))
+        labels = {**running.kind.labels, **of_error}
+        self._duration.record(elapsed_ns / 1e9, labels, with_span(span) if span is not None else None)
         if span is not None:
             span.end()
-
-
-def _take(context: Any) -> _Running | None:
-    running: _Running | None = getattr(context, _STATE, None)
-    if running is not None:
-        setattr(context, _STATE, None)
-    return running
 
 
 def _engine_attributes(engine: Engine) -> dict[str, Any]:
@@ -171,16 +210,29 @@ def _pool_name(engine: Engine) -> str:
     return "/".join(part for part in (host, found.get("db.namespace")) if part) or str(found["db.system.name"])
 
 
+class _PoolState:
+    """What is known of a pool, kept on it: its labels, its series, and how many wait for a connection."""
+
+    __slots__ = ("__weakref__", "labels", "owner", "pending", "timeouts", "use", "wait")
+
+    def __init__(self, owner: _Pools, name: str) -> None:
+        self.owner = owner
+        self.pending = 0
+        self.labels = {"db.client.connection.pool.name": name}
+        self.wait = door.records(owner.wait_time, self.labels)
+        self.use = door.records(owner.use_time, self.labels)
+        self.timeouts = door.adds(owner.timeouts, self.labels)
+
+
 class _Pools:
     """Connections in use, idle, waited for and timed out, by pool."""
 
     def __init__(self) -> None:
         meter = get_meter("otelkit.sqlalchemy")
-        self._wait_time = instruments.histogram(meter, semconv.DB_CLIENT_CONNECTION_WAIT_TIME)
-        self._use_time = instruments.histogram(meter, semconv.DB_CLIENT_CONNECTION_USE_TIME)
-        self._timeouts = instruments.counter(meter, semconv.DB_CLIENT_CONNECTION_TIMEOUTS)
-        self._pools: weakref.WeakKeyDictionary[Pool, dict[str, str]] = weakref.WeakKeyDictionary()
-        self._pending: weakref.WeakKeyDictionary[Pool, int] = weakref.WeakKeyDictionary()
+        self.wait_time = instruments.histogram(meter, semconv.DB_CLIENT_CONNECTION_WAIT_TIME)
+        self.use_time = instruments.histogram(meter, semconv.DB_CLIENT_CONNECTION_USE_TIME)
+        self.timeouts = instruments.counter(meter, semconv.DB_CLIENT_CONNECTION_TIMEOUTS)
+        self._pools: weakref.WeakKeyDictionary[Pool, _PoolState] = weakref.WeakKeyDictionary()
         self._on = True
         for metric, callback in (
             (semconv.DB_CLIENT_CONNECTION_COUNT, self._count),
@@ -196,21 +248,26 @@ class _Pools:
         original = engine_class.raw_connection
 
         def raw_connection(engine: Engine) -> PoolProxiedConnection:
-            pool = engine.pool
-            labels = self._labels(engine)
-            self._pending[pool] = self._pending.get(pool, 0) + 1
-            started = time.perf_counter()
+            try:
+                state: _PoolState | None = vars(engine.pool).get(_STATE)
+                if state is None or state.owner is not self:
+                    state = self._state(engine)
+            except Exception:  # noqa: BLE001 - a connection is given whatever telemetry does
+                guard.report("a pool's telemetry")
+                return original(engine)
+            state.pending += 1
+            began_ns = perf_counter_ns()
             try:
                 taken = original(engine)
                 if taken.record_info is not None:
-                    taken.record_info[_STATE] = (time.perf_counter(), labels)
+                    taken.record_info[_STATE] = (perf_counter_ns(), state)
                 return taken
             except PoolTimeout:
-                self._timeouts.add(1, labels)
+                state.timeouts.add(1)
                 raise
             finally:
-                self._pending[pool] = max(0, self._pending.get(pool, 1) - 1)
-                self._wait_time.record(time.perf_counter() - started, labels)
+                state.pending -= 1
+                state.wait.record((perf_counter_ns() - began_ns) / 1e9)
 
         engine_class.raw_connection = raw_connection  # type: ignore[method-assign, assignment]
 
@@ -221,39 +278,41 @@ class _Pools:
 
         return undo
 
-    def _labels(self, engine: Engine) -> dict[str, str]:
-        labels = self._pools.get(engine.pool)
-        if labels is None:
-            labels = {"db.client.connection.pool.name": _pool_name(engine)}
-            self._pools[engine.pool] = labels
-        return labels
+    def _state(self, engine: Engine) -> _PoolState:
+        pool = engine.pool
+        state = _PoolState(self, _pool_name(engine))
+        setattr(pool, _STATE, state)
+        self._pools[pool] = state
+        return state
 
-    @guard.guard("a pool's telemetry")
     def returned(self, connection: object, record: ConnectionPoolEntry) -> None:
-        taken = record.record_info.pop(_STATE, None) if record.record_info is not None else None
-        if taken is not None:
-            since, labels = taken
-            self._use_time.record(time.perf_counter() - since, labels)
+        try:
+            taken = record.record_info.pop(_STATE, None) if record.record_info is not None else None
+            if taken is not None:
+                since_ns, state = taken
+                state.use.record((perf_counter_ns() - since_ns) / 1e9)
+        except Exception:  # noqa: BLE001 - as above
+            guard.report("a pool's telemetry")
 
-    def _alive(self) -> list[tuple[Pool, dict[str, str]]]:
+    def _alive(self) -> list[tuple[Pool, _PoolState]]:
         return list(self._pools.items()) if self._on else []
 
     def _count(self, options: CallbackOptions) -> Iterable[Observation]:
         found = []
-        for pool, labels in self._alive():
+        for pool, state in self._alive():
             used, idle = getattr(pool, "checkedout", None), getattr(pool, "checkedin", None)
             if used is not None and idle is not None:
-                found.append(Observation(used(), {**labels, "db.client.connection.state": "used"}))
-                found.append(Observation(idle(), {**labels, "db.client.connection.state": "idle"}))
+                found.append(Observation(used(), {**state.labels, "db.client.connection.state": "used"}))
+                found.append(Observation(idle(), {**state.labels, "db.client.connection.state": "idle"}))
         return found
 
     def _max(self, options: CallbackOptions) -> Iterable[Observation]:
         found = []
-        for pool, labels in self._alive():
+        for pool, state in self._alive():
             size, overflow = getattr(pool, "size", None), getattr(pool, "_max_overflow", 0)
             if callable(size) and overflow >= 0:
-                found.append(Observation(size() + overflow, labels))
+                found.append(Observation(size() + overflow, state.labels))
         return found
 
     def _waiting(self, options: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(self._pending.get(pool, 0), labels) for pool, labels in self._alive()]
+        return [Observation(max(0, state.pending), state.labels) for _, state in self._alive()]

@@ -28,14 +28,17 @@ from otelkit.runtime import guard
 _shutdown: Callable[[float | None], object] | None = None
 _flush: Callable[[], object] | None = None
 _installed_in: int | None = None
+_timeout_s = 0.0
+_GRACE_S = 0.2
+"""What SIGTERM may take beyond the setting: the count of what was left, after the last attempt to send it."""
 
 
-def install(shutdown: Callable[[float | None], object], flush: Callable[[], object]) -> None:
-    """Calls `shutdown` (with a budget in seconds, None for the setting's) at the end of the process, `flush` before
-    it may end.
+def install(shutdown: Callable[[float | None], object], flush: Callable[[], object], shutdown_timeout_s: float) -> None:
+    """Calls `shutdown` (with a budget in seconds, None for the setting's, which is `shutdown_timeout_s`) at the end of
+    the process, `flush` before it may end.
     """
-    global _shutdown, _flush, _installed_in
-    _shutdown, _flush = shutdown, flush
+    global _shutdown, _flush, _installed_in, _timeout_s
+    _shutdown, _flush, _timeout_s = shutdown, flush, shutdown_timeout_s
     if _installed_in is not None:
         return
     _installed_in = os.getpid()
@@ -72,7 +75,7 @@ def _install_sigterm() -> None:
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
     thread = threading.Thread(target=end_of_process, name="otelkit-shutdown", daemon=True)
     thread.start()
-    thread.join(10.0)
+    thread.join(_timeout_s + _GRACE_S)
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 

@@ -12,27 +12,43 @@ _REPEAT_S = 60.0
 
 
 class _LastResort(logging.StreamHandler):  # type: ignore[type-arg]
-    """Prints to stderr where the application has configured no handler: uvicorn, say, leaves the root logger bare.
+    """Prints to stderr where the application handles no such record: uvicorn, say, leaves the root logger bare.
 
-    The standard library's own last resort begins at WARNING and would swallow the line at start.
+    The standard library's own last resort prints neither level nor logger, begins at WARNING, and would swallow the
+    line at start.
     """
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
-        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(_PLAIN)
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not logging.getLogger().handlers:
+        if not self._handled_by_others(record):
             self.stream = sys.stderr
             super().emit(record)
 
+    def _handled_by_others(self, record: logging.LogRecord) -> bool:
+        logger: logging.Logger | None = logging.getLogger(record.name)
+        while logger is not None:
+            if any(handler is not self for handler in logger.handlers):
+                return True
+            logger = logger.parent if logger.propagate else None
+        return False
 
-def configure(level: str) -> None:
-    """Sets the level of otelkit's loggers, a name as in OTEL_LOG_LEVEL."""
+
+_PLAIN = logging.Formatter("%(levelname)s %(name)s: %(message)s")
+# From the import on: what is said before `bootstrap` needs a level and a name as well.
+_handler = _LastResort()
+ROOT.addHandler(_handler)
+
+
+def configure(level: str, formatter: logging.Formatter | None = None) -> None:
+    """Sets the level of otelkit's loggers, a name as in OTEL_LOG_LEVEL, and how its lines look where the application
+    has no handler for them.
+    """
     names = {"trace": "DEBUG", "warn": "WARNING", "fatal": "CRITICAL"}
     ROOT.setLevel(names.get(level, level.upper()))
-    if not ROOT.handlers:
-        ROOT.addHandler(_LastResort())
+    _handler.setFormatter(formatter or _PLAIN)
 
 
 class Throttle:

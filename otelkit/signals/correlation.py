@@ -2,15 +2,17 @@
 
 A request or task opens a holder; `bind` writes into it. The holder is a mutable object in a context variable, since a
 value set in a sync dependency (another thread's context) or below BaseHTTPMiddleware would be lost to the endpoint
-otherwise.
+otherwise. Its values are replaced and never changed, so that a span keeps what was bound at its start without a copy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar, Token
 
 from opentelemetry.trace import Span
+
+from otelkit.delivery.records import Shared
 
 Value = str | bool | int | float
 
@@ -23,9 +25,19 @@ class Holder:
 
     __slots__ = ("entry_span", "values")
 
-    def __init__(self, values: Mapping[str, Value], entry_span: Span | None = None) -> None:
-        self.values: dict[str, Value] = dict(values)
-        self.entry_span = entry_span
+    def __init__(self, values: Mapping[str, Value]) -> None:
+        self.values: Shared | None = Shared(values) if values else None
+        self.entry_span: Span | None = None
+
+    def bind(self, values: Mapping[str, Value]) -> None:
+        """Adds values."""
+        self.values = Shared({**(self.values or {}), **values})
+
+    def unbind(self, names: Iterable[str]) -> None:
+        """Takes values away."""
+        gone = frozenset(names)
+        left = {name: value for name, value in (self.values or {}).items() if name not in gone}
+        self.values = Shared(left) if left else None
 
 
 _holder: ContextVar[Holder | None] = ContextVar("otelkit_bound", default=None)
@@ -36,9 +48,10 @@ def attribute_name(keyword: str) -> str:
     return _KNOWN_NAMES.get(keyword, keyword)
 
 
-def open_holder(values: Mapping[str, Value], entry_span: Span | None = None) -> Token[Holder | None]:
+def open_holder(values: Mapping[str, Value]) -> tuple[Token[Holder | None], Holder]:
     """Begins a request or task with these values; give the token to `close_holder`."""
-    return _holder.set(Holder(values, entry_span))
+    holder = Holder(values)
+    return _holder.set(holder), holder
 
 
 def close_holder(token: Token[Holder | None]) -> None:
@@ -58,7 +71,7 @@ def holder() -> Holder:
     return found
 
 
-def bound() -> Mapping[str, Value]:
-    """What is bound now; not to be changed."""
+def bound() -> Shared | None:
+    """What is bound now."""
     found = _holder.get()
-    return found.values if found is not None else {}
+    return found.values if found is not None else None

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from opentelemetry import context as context_api
 
-from otelkit.engine.current import detach
+from otelkit.engine.context import detach
 from otelkit.signals import correlation
 from otelkit.testing.drawing import drawn
 from otelkit.testing.logs import CapturedLog, Logs
@@ -66,7 +66,7 @@ def capture() -> Iterator[Captured]:
 
     recording = Recording()
     context = context_api.attach(context_api.Context())
-    holder = correlation.open_holder({})
+    holder, _ = correlation.open_holder({})
     try:
         with wiring.captured(recording.receivers):
             try:

@@ -52,6 +52,13 @@ def flaky(self: Any) -> str:
     return "done"
 
 
+@app.task(name="shop.echo", bind=True, max_retries=1)
+def echo(self: Any, card: str) -> str:
+    if not self.request.retries:
+        raise self.retry(countdown=0)
+    return card
+
+
 @app.task(name="shop.parent")
 def parent() -> None:
     add.delay(1, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 import time
@@ -68,6 +69,27 @@ def spans(exported: Exported, name: str, count: int = 1) -> list[ReceivedSpan]:
     found = exported.sink.named(name)
     assert len(found) == count
     return found
+
+
+def test_what_a_task_gets_and_returns_is_printed_by_the_worker_and_never_exported(
+    exported: Exported, tasks: Any, queue: str, redis_url: str, tmp_path: Path
+) -> None:
+    """Celery's own lines about a success, a retry and a task that nobody knows, at DEBUG too."""
+    with worker(exported, queue, redis_url, tmp_path, "-c", "1", "-l", "DEBUG"):
+        tasks.app.send_task("shop.nowhere", args=["s3cret-card"], queue=queue)
+        assert tasks.echo.delay("s3cret-card").get(timeout=20) == "s3cret-card"
+        exported.sink.wait_for(
+            lambda: any("succeeded in" in str(log.body) for log in exported.sink.logs), "the line of the success"
+        )
+    printed = (tmp_path / "worker.log").read_text()
+    for holds in (": 's3cret-card'", "TaskPool: Apply", "full contents of the message body was"):
+        assert holds in printed
+    told = {str(log.body) for log in exported.sink.logs if log.scope.startswith("celery.")}
+    assert any(re.fullmatch(r"Task shop\.echo\[.+\] succeeded in .+s: REDACTED", body) for body in told)
+    assert any(re.match(r"Task shop\.echo\[.+\] retry: Retry in 0s", body) for body in told)
+    assert any("unregistered task of type 'shop.nowhere'" in body for body in told)
+    assert any(body.startswith("TaskPool: Apply ") for body in told)
+    assert [log.scope for log in exported.sink.logs if "s3cret" in str(log.record)] == []
 
 
 def test_a_task_is_one_trace_from_the_caller_to_the_worker(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
@@ -45,9 +44,49 @@ def test_env_as_json_and_only_what_is_set(tmp_path: Path) -> None:
     """For programs, and for a short look."""
     done = otelkit("env", "--json", "--set", cwd=tmp_path, OTEL_SERVICE_NAME="shop", OTELKIT_INSTRUMENT_REDIS="off")
     assert json.loads(done.stdout) == [
-        {"name": "OTEL_SERVICE_NAME", "value": "shop", "source": "environment"},
-        {"name": "OTELKIT_INSTRUMENT_REDIS", "value": "off", "source": "set"},
+        {"name": "OTEL_SERVICE_NAME", "value": "shop", "unit": "", "source": "environment"},
+        {"name": "OTELKIT_INSTRUMENT_REDIS", "value": "off", "unit": "", "source": "set"},
     ]
+
+
+def test_env_names_the_unit_of_every_quantity(tmp_path: Path) -> None:
+    """A duration as its source has it: the variable in milliseconds, the key in seconds; bytes too."""
+    (tmp_path / "pyproject.toml").write_text("[tool.otelkit]\nblrp_schedule_delay_s = 2.5\n")
+    done = otelkit("env", cwd=tmp_path, OTEL_BSP_SCHEDULE_DELAY="700", OTELKIT_SHUTDOWN_TIMEOUT_S="3")
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[1:]}
+    assert rows["OTEL_BSP_SCHEDULE_DELAY"] == ["700", "ms", "environment"]
+    assert rows["OTEL_BLRP_SCHEDULE_DELAY"] == ["2.5", "s", "pyproject"]
+    assert rows["OTEL_METRIC_EXPORT_INTERVAL"] == ["60000", "ms", "default"]
+    assert rows["OTEL_EXPORTER_OTLP_LOGS_TIMEOUT"] == ["10000", "ms", "default"]
+    assert rows["OTELKIT_SHUTDOWN_TIMEOUT_S"] == ["3", "s", "environment"]
+    assert rows["OTELKIT_MAX_PENDING_BYTES"] == ["67108864", "bytes", "default"]
+    assert rows["OTEL_BSP_MAX_QUEUE_SIZE"] == ["2048", "default"]
+    data = json.loads(otelkit("env", "--json", cwd=tmp_path).stdout)
+    (row,) = [row for row in data if row["name"] == "OTEL_BSP_SCHEDULE_DELAY"]
+    assert row == {"name": "OTEL_BSP_SCHEDULE_DELAY", "value": "5000", "unit": "ms", "source": "default"}
+
+
+@pytest.mark.parametrize("columns", ["20", "80"])
+def test_env_cuts_nothing_in_a_pipe(tmp_path: Path, columns: str) -> None:
+    """Whatever the width is said to be, and also what looks like the markup of a terminal library."""
+    patterns = ",".join(f"/[a-z]/{number}/[bold]" for number in range(40))
+    done = subprocess.run(
+        ["otelkit", "env"],
+        cwd=tmp_path,
+        env=clean_environment(COLUMNS=columns, OTEL_PYTHON_EXCLUDED_URLS=patterns),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("OTEL_PYTHON_EXCLUDED_URLS")]
+    assert line.split() == ["OTEL_PYTHON_EXCLUDED_URLS", patterns, "environment"]
+
+
+def test_env_tells_what_was_hardly_meant(tmp_path: Path) -> None:
+    """A time-out in another implementation's seconds; that is no mistake that strict refuses."""
+    done = otelkit("env", cwd=tmp_path, OTEL_EXPORTER_OTLP_TIMEOUT="10", OTELKIT_STRICT="1")
+    assert done.returncode == 0
+    assert done.stderr.count("warning: OTEL_EXPORTER_OTLP_TIMEOUT='10' is 10 milliseconds") == 1
 
 
 def test_env_says_what_is_wrong(tmp_path: Path) -> None:
@@ -58,6 +97,10 @@ def test_env_says_what_is_wrong(tmp_path: Path) -> None:
     strict = otelkit("env", cwd=tmp_path, OTEL_TRACES_SAMPLER="sometimes", OTELKIT_STRICT="1")
     assert strict.returncode == 1
     assert "Traceback" not in strict.stderr
+    assert "using the default" not in strict.stderr
+    status = otelkit("status", cwd=tmp_path, OTEL_TRACES_SAMPLER="sometimes", OTELKIT_STRICT="1")
+    assert status.returncode == 1
+    assert status.stderr.startswith("otelkit status: OTEL_TRACES_SAMPLER='sometimes'")
 
 
 @pytest.fixture
@@ -106,6 +149,29 @@ def test_status_reads_another_processs_ledger(running: subprocess.Popen[str], tm
     assert f"no ledger of process {running.pid}" in gone.stderr
 
 
+def test_a_process_that_is_switched_off_has_nothing_to_show(tmp_path: Path) -> None:
+    """Its own status says `disabled`, and the command says why there may be no ledger."""
+    process = start_python(
+        """
+        import otelkit
+        otelkit.bootstrap("off")
+        with otelkit.span("work"):
+            pass
+        print(otelkit.status()["state"], flush=True)
+        input()
+        """,
+        cwd=tmp_path,
+        environ={"OTEL_SDK_DISABLED": "true"},
+    )
+    assert process.stdout is not None
+    state = process.stdout.readline()
+    looked = otelkit("status", "--pid", str(process.pid), cwd=tmp_path, OTELKIT_STATE_DIR=str(tmp_path / "state"))
+    _, errors = process.communicate("\n", timeout=20)
+    assert (process.returncode, state) == (0, "disabled\n"), errors
+    assert looked.returncode == 1
+    assert "OTEL_SDK_DISABLED" in looked.stderr
+
+
 def test_the_next_process_tells_of_one_that_was_killed(sink: Sink, tmp_path: Path) -> None:
     """SIGKILL with 5 spans in memory: the page stays, and the next start reports the exact number once."""
     killed = start_python(
@@ -143,4 +209,6 @@ def test_help_and_version(tmp_path: Path) -> None:
     shown = otelkit("--help", cwd=tmp_path).stdout
     for command in ("run", "auto", "env", "status"):
         assert command in shown
-    assert os.linesep in otelkit("run", "--help", cwd=tmp_path).stdout
+    run = otelkit("run", "--help", cwd=tmp_path).stdout
+    assert "Usage: otelkit run [OPTIONS] [COMMAND]..." in run
+    assert "otelkit run uvicorn app:app" in run

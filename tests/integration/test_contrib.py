@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.support.contrib import needs_contrib
 from tests.support.process import run_python
 from tests.support.sink import Sink
 
-# Every contrib package of the dev group is installed: fastapi, httpx, jinja2, logging, redis, requests, sqlite3,
-# threading, urllib3 and more.
+# The contrib packages of the dev group are installed: fastapi, httpx, jinja2, logging, redis, requests, sqlite3,
+# threading, urllib3 and more; beside the newest SDK those that have a release for it.
 PROGRAM = """
 import json, threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -77,6 +78,7 @@ def children(sink: Sink, name: str) -> list[tuple[str, str]]:
     return found
 
 
+@needs_contrib("httpx", "jinja2", "requests", "sqlite3", "threading", "urllib3")
 def test_one_thing_is_one_span_with_all_of_them_installed(sink: Sink, tmp_path: Path) -> None:
     """Clients of contrib, statements of ours, nothing doubled, and no span of otelkit's own exports."""
     report = run(sink, tmp_path)
@@ -107,6 +109,7 @@ def test_contrib_records_stable_conventions(sink: Sink, tmp_path: Path) -> None:
     assert "http.method" not in span.attributes
 
 
+@needs_contrib("httpx", "requests", "sqlite3", "urllib3")
 def test_each_can_be_switched_off_or_on(sink: Sink, tmp_path: Path) -> None:
     """OTELKIT_INSTRUMENT_<LIB> and the launcher's variable decide; a driver that is asked for is recorded."""
     report = run(
@@ -150,11 +153,16 @@ def test_strict_raises_for_what_is_a_warning_otherwise(tmp_path: Path) -> None:
     assert "its package is not installed" in finished.out
 
 
+def pretend(folder: Path, name: str, version: str) -> None:
+    """Makes the metadata of a distribution that says to be installed in some version."""
+    distribution = folder / f"{name}-{version}.dist-info"
+    distribution.mkdir()
+    (distribution / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
 def test_an_unsupported_version_is_reported_and_left_alone(tmp_path: Path) -> None:
     """A library in a version that was never tested is not touched; the status says so, and one WARNING."""
-    distribution = tmp_path / "redis-99.0.dist-info"
-    distribution.mkdir()
-    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: redis\nVersion: 99.0\n")
+    pretend(tmp_path, "redis", "99.0")
     finished = run_python(
         "import sys\n"
         f"sys.path.insert(0, {str(tmp_path)!r})\n"
@@ -166,3 +174,19 @@ def test_an_unsupported_version_is_reported_and_left_alone(tmp_path: Path) -> No
     assert "'choice': 'off'" in finished.out
     assert "99.0 is outside of" in finished.out
     assert "redis 99.0 is outside of >=5,<9, which otelkit was tested with" in finished.err
+
+
+def test_a_version_without_telemetry_of_its_own_is_recorded_by_otelkit(tmp_path: Path) -> None:
+    """`native` for a FastAPI that has none yet: otelkit's own records, and one WARNING says why."""
+    pretend(tmp_path, "fastapi", "0.141.0")
+    finished = run_python(
+        "import sys\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import otelkit\n"
+        "otelkit.bootstrap('x', traces_exporter='none', metrics_exporter='none', logs_exporter='none')\n"
+        "print(otelkit.status()['libraries']['fastapi'])\n",
+        cwd=tmp_path,
+        environ={"OTELKIT_INSTRUMENT_FASTAPI": "native"},
+    )
+    assert "'choice': 'otelkit'" in finished.out
+    assert "fastapi 0.141.0 has no telemetry of its own" in finished.err

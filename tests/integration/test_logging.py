@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
 from tests.support.server import FAST, clean_environment, free_port, get, running, wait_until_up
 from tests.support.sink import Sink
@@ -19,10 +20,15 @@ import os
 if os.environ.get("TEST_TELEMETRY") == "1":
     import otelkit
     otelkit.bootstrap("logs")
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocket
 
 app = FastAPI()
 logger = logging.getLogger("shop")
+
+@app.websocket("/ws")
+async def talk(socket: WebSocket):
+    await socket.accept()
+    await socket.close()
 
 @app.get("/")
 def index():
@@ -74,6 +80,54 @@ def test_what_uvicorn_prints_stays_and_is_exported(sink: Sink, tmp_path: Path, o
     assert any(log.scope == "uvicorn.error" for log in sink.logs)
 
 
+def test_query_values_are_printed_by_uvicorn_and_never_exported(sink: Sink, tmp_path: Path) -> None:
+    """In the access line and in that of a WebSocket; JSON lines, which otelkit formats, have none either."""
+    (tmp_path / "app.py").write_text(APP)
+    for log_format in ("unchanged", "json"):
+        port, log = free_port(), tmp_path / log_format
+        environ = clean_environment(
+            **FAST,
+            TEST_TELEMETRY="1",
+            OTELKIT_STATE_DIR=str(tmp_path / "s"),
+            OTEL_EXPORTER_OTLP_ENDPOINT=sink.url,
+            OTELKIT_LOG_FORMAT=log_format,
+        )
+        with running(["uvicorn", "app:app", "--port", str(port)], cwd=tmp_path, environ=environ, log=log) as process:
+            wait_until_up(f"http://127.0.0.1:{port}/nowhere", process, log)
+            get(f"http://127.0.0.1:{port}/?token=s3cret&page=2")
+            with connect(f"ws://127.0.0.1:{port}/ws?token=s3cret"):
+                pass
+    printed = (tmp_path / "unchanged").read_text()
+    assert '"GET /?token=s3cret&page=2 HTTP/1.1" 200' in printed
+    assert '"WebSocket /ws?token=s3cret" [accepted]' in printed
+    assert "s3cret" not in (tmp_path / "json").read_text()
+    assert "GET /?token=REDACTED&page=REDACTED HTTP/1.1" in (tmp_path / "json").read_text()
+    bodies = [str(log.body) for log in sink.logs]
+    assert sum('"GET /?token=REDACTED&page=REDACTED HTTP/1.1" 200' in body for body in bodies) == 2
+    assert sum('"WebSocket /ws?token=REDACTED" [accepted]' in body for body in bodies) == 2
+    assert not any("s3cret" in str(log.record) for log in sink.logs)
+
+
+def test_the_access_line_of_gunicorn_is_exported_without_query_values(sink: Sink, tmp_path: Path) -> None:
+    """Its own, of a WSGI application, whose referrer has a query as well."""
+    (tmp_path / "wsgi.py").write_text(
+        "import otelkit\notelkit.bootstrap('wsgi')\n"
+        "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'x']\n"
+    )
+    port, log = free_port(), tmp_path / "log"
+    environ = clean_environment(**FAST, OTELKIT_STATE_DIR=str(tmp_path / "s"), OTEL_EXPORTER_OTLP_ENDPOINT=sink.url)
+    command = ["gunicorn", "wsgi:app", "-b", f"127.0.0.1:{port}", "--access-logfile", "-"]
+    with running(command, cwd=tmp_path, environ=environ, log=log) as process:
+        wait_until_up(f"http://127.0.0.1:{port}/up", process, log)
+        get(f"http://127.0.0.1:{port}/x?token=s3cret", {"Referer": "http://shop/y?code=s3cret"})
+    assert "GET /x?token=s3cret HTTP/1.1" in log.read_text()
+    sink.wait_for(lambda: any("GET /x?" in str(record.body) for record in sink.logs), "the access line")
+    (line,) = [str(record.body) for record in sink.logs if "GET /x?" in str(record.body)]
+    assert '"GET /x?token=REDACTED HTTP/1.1" 200' in line
+    assert '"http://shop/y?code=REDACTED"' in line
+    assert not any("s3cret" in str(record.record) for record in sink.logs)
+
+
 def test_json_lines(sink: Sink, tmp_path: Path) -> None:
     """OTELKIT_LOG_FORMAT=json: each line one object, uvicorn's too, with the ids of the request."""
     lines = printed(
@@ -110,6 +164,7 @@ def test_a_celery_worker_prints_what_it_prints_without(sink: Sink, tmp_path: Pat
             TEST_QUEUE=f"logging-{bootstrap}",
             TEST_BOOTSTRAP=bootstrap,
             OTEL_EXPORTER_OTLP_ENDPOINT=sink.url,
+            OTELKIT_SHUTDOWN_TIMEOUT_S="10",  # a slow machine must not make it tell of losses
             OTELKIT_STATE_DIR=str(tmp_path / "state"),
         )
         queue = f"logging-{bootstrap}"

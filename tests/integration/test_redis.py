@@ -110,16 +110,14 @@ def test_async_clients(exported: Exported, redis_url: str) -> None:
     """Commands and pipelines of redis.asyncio, with the right parents in concurrent tasks."""
 
     async def main() -> None:
-        client: Any = redis.asyncio.Redis.from_url(redis_url)
-
-        async def one(number: int) -> None:
+        async def one(client: Any, number: int) -> None:
             with otelkit.span(f"task {number}"):
                 await client.get("a")
                 async with client.pipeline(transaction=False) as pipeline:
                     await pipeline.set("a", 1).get("a").execute()
 
-        await asyncio.gather(*(one(number) for number in range(3)))
-        await client.aclose()
+        async with redis.asyncio.Redis.from_url(redis_url) as client:
+            await asyncio.gather(*(one(client, number) for number in range(3)))
 
     asyncio.run(main())
     parents = {exported.span(f"task {number}").span_id for number in range(3)}

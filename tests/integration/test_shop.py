@@ -12,12 +12,14 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from fastapi import FastAPI
 from redis import Redis
 
 from examples.shop.load import Load, order, place_orders
 from examples.shop.models import CATALOGUE
 from examples.shop.processes import Shop, ShopError, running_shop
 from examples.shop.redis_server import RedisUnavailable, redis_server
+from tests.integration.conftest import Serve
 from tests.support.server import FAST
 from tests.support.sink import ReceivedSpan, Sink
 
@@ -196,6 +198,22 @@ def test_a_shop_that_cannot_start_says_why(tmp_path: Path) -> None:
         raise AssertionError("not reached")
     assert "file is not a database" in str(failure.value)
     assert left_behind(tmp_path) == []
+
+
+def test_a_port_that_somebody_has_is_left_to_them(tmp_path: Path, serve: Serve) -> None:
+    """The shop takes another one, also where the other server answers as the shop does."""
+    theirs = FastAPI()
+    theirs.get("/health")(lambda: "up")
+    quiet = {"OTEL_SDK_DISABLED": "true"}
+    with (
+        serve(theirs) as url,
+        redis_server() as redis_url,
+        running_shop(
+            tmp_path, redis_url=redis_url, environ=quiet, port=int(url.rpartition(":")[2]), echo=lambda name, line: None
+        ) as shop,
+    ):
+        assert shop.url != url
+        assert place_orders(shop.url, 1).by_status == {201: 1}
 
 
 def left_behind(folder: Path) -> list[str]:

@@ -6,7 +6,8 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from sqlalchemy.pool import QueuePool
 
 import otelkit
 from tests.integration.conftest import Exported
+from tests.support.contrib import needs_contrib
 from tests.support.sink import attributes
 
 metadata = MetaData()
@@ -37,11 +39,21 @@ class Order(Base):
     plan: Mapped[str]
 
 
-def engine(folder: Path, **options: Any) -> sqlalchemy.Engine:
-    """An engine on a file of this test, its table made."""
-    found = create_engine(f"sqlite:///{folder}/shop.db", **options)
-    metadata.create_all(found)
-    return found
+MakeEngine = Callable[..., sqlalchemy.Engine]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[MakeEngine]:
+    """Makes engines on a file of this test, its table made; what their pools hold is closed with the test."""
+    with ExitStack() as made:
+
+        def make(**options: Any) -> sqlalchemy.Engine:
+            found = create_engine(f"sqlite:///{tmp_path}/shop.db", **options)
+            made.callback(found.dispose)
+            metadata.create_all(found)
+            return found
+
+        yield make
 
 
 def statements(exported: Exported) -> list[dict[str, Any]]:
@@ -49,9 +61,9 @@ def statements(exported: Exported) -> list[dict[str, Any]]:
     return [span.attributes for span in exported.spans if span.scope == "otelkit.sqlalchemy"]
 
 
-def test_a_statement_is_one_span_under_its_caller(exported: Exported, tmp_path: Path) -> None:
+def test_a_statement_is_one_span_under_its_caller(exported: Exported, engine: MakeEngine) -> None:
     """Name, kind, parent and attributes follow the conventions; the text has no literal."""
-    database = engine(tmp_path)
+    database = engine()
     with otelkit.span("caller"), database.connect() as connection:
         connection.execute(text("SELECT * FROM users WHERE name = 'canary' AND id = :id"), {"id": 4242})
     span, caller = exported.span("SELECT users"), exported.span("caller")
@@ -67,18 +79,18 @@ def test_a_statement_is_one_span_under_its_caller(exported: Exported, tmp_path: 
     assert "4242" not in str(span.attributes)
 
 
-def test_statements_outside_of_a_trace_are_measured_and_make_no_trace(exported: Exported, tmp_path: Path) -> None:
+def test_statements_outside_of_a_trace_are_measured_and_make_no_trace(exported: Exported, engine: MakeEngine) -> None:
     """A statement of a migration or a pool's health check is counted, but begins no trace."""
-    database = engine(tmp_path)
+    database = engine()
     with database.connect() as connection:
         connection.execute(select(users))
     assert statements(exported) == []
     assert exported.total("db.client.operation.duration", db__query__summary="SELECT users") == 1
 
 
-def test_an_engine_made_before_bootstrap(start: Callable[..., Exported], tmp_path: Path) -> None:
+def test_an_engine_made_before_bootstrap(start: Callable[..., Exported], engine: MakeEngine) -> None:
     """Engines and open connections that are there already are seen."""
-    database = engine(tmp_path)
+    database = engine()
     with database.connect() as connection:
         exported = start()
         with otelkit.span("caller"):
@@ -86,9 +98,9 @@ def test_an_engine_made_before_bootstrap(start: Callable[..., Exported], tmp_pat
     assert exported.span("SELECT users").attributes["db.operation.name"] == "SELECT"
 
 
-def test_the_orm_and_executemany(exported: Exported, tmp_path: Path) -> None:
+def test_the_orm_and_executemany(exported: Exported, engine: MakeEngine) -> None:
     """One span for a bulk insert, with its batch size where the driver gets many parameters."""
-    database = engine(tmp_path)
+    database = engine()
     Base.metadata.create_all(database)
     with otelkit.span("caller"), Session(database) as session:
         session.add(Order(plan="pro"))
@@ -99,9 +111,9 @@ def test_the_orm_and_executemany(exported: Exported, tmp_path: Path) -> None:
     assert exported.span("INSERT users").attributes["db.operation.batch.size"] == 7
 
 
-def test_an_error_is_recorded_without_its_values(exported: Exported, tmp_path: Path) -> None:
+def test_an_error_is_recorded_without_its_values(exported: Exported, engine: MakeEngine) -> None:
     """The type and the status, never the driver's message, which repeats values."""
-    database = engine(tmp_path)
+    database = engine()
     with otelkit.span("caller"), database.begin() as connection:
         connection.execute(users.insert(), {"id": 1, "name": "canary"})
         with pytest.raises(IntegrityError):
@@ -137,11 +149,12 @@ def test_async_engines(exported: Exported, tmp_path: Path) -> None:
     assert len(selects) == 5
 
 
+@needs_contrib("sqlite3")
 def test_a_statement_is_one_span_with_every_contrib_instrumentation_installed(
-    exported: Exported, tmp_path: Path
+    exported: Exported, engine: MakeEngine
 ) -> None:
     """The driver's instrumentation (sqlite3, installed here) stays off under SQLAlchemy."""
-    database = engine(tmp_path)
+    database = engine()
     with otelkit.span("caller"), database.connect() as connection:
         connection.execute(select(users))
     assert [span.name for span in exported.spans] == ["SELECT users", "caller"]
@@ -150,9 +163,9 @@ def test_a_statement_is_one_span_with_every_contrib_instrumentation_installed(
     assert sqlite3.connect is sqlite3.dbapi2.connect
 
 
-def test_the_pool(exported: Exported, tmp_path: Path) -> None:
+def test_the_pool(exported: Exported, engine: MakeEngine) -> None:
     """Connections in use and idle, the most there may be, waits, uses and time-outs."""
-    database = engine(tmp_path, poolclass=QueuePool, pool_size=1, max_overflow=1, pool_timeout=0.2)
+    database = engine(poolclass=QueuePool, pool_size=1, max_overflow=1, pool_timeout=0.2)
     name = {"db__client__connection__pool__name": "shop.db"}
     first, second = database.connect(), database.connect()
     with pytest.raises(PoolTimeout):
@@ -171,9 +184,9 @@ def test_the_pool(exported: Exported, tmp_path: Path) -> None:
     assert exported.total("db.client.connection.use_time", **name) == 3
 
 
-def test_who_waits_for_a_connection_is_pending(exported: Exported, tmp_path: Path) -> None:
+def test_who_waits_for_a_connection_is_pending(exported: Exported, engine: MakeEngine) -> None:
     """A caller that waits is visible while it waits."""
-    database = engine(tmp_path, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=10)
+    database = engine(poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=10)
     held = database.connect()
     thread = threading.Thread(target=lambda: database.connect().close())
     thread.start()
@@ -185,31 +198,31 @@ def test_who_waits_for_a_connection_is_pending(exported: Exported, tmp_path: Pat
     assert exported.total("db.client.connection.pending_requests") == 0
 
 
-def test_a_cancelled_or_broken_statement_ends_its_span(exported: Exported, tmp_path: Path) -> None:
+def test_a_cancelled_or_broken_statement_ends_its_span(exported: Exported, engine: MakeEngine) -> None:
     """No statement leaves a span open."""
-    database = engine(tmp_path)
+    database = engine()
     with otelkit.span("caller"), database.connect() as connection, pytest.raises(OperationalError):
         connection.execute(text("SELECT * FROM nowhere"))
     span = exported.span("SELECT nowhere")
     assert span.attributes["error.type"] == "sqlite3.OperationalError"
 
 
-def test_switched_off_again(start: Callable[..., Exported], tmp_path: Path) -> None:
+def test_switched_off_again(start: Callable[..., Exported], engine: MakeEngine) -> None:
     """After shutdown the listeners and the wrapper are gone."""
     before = sqlalchemy.Engine.raw_connection
     start()
     assert sqlalchemy.Engine.raw_connection is not before
     otelkit.shutdown()
     assert sqlalchemy.Engine.raw_connection is before
-    with engine(tmp_path).connect() as connection:
+    with engine().connect() as connection:
         connection.execute(select(users))
 
 
-def test_the_labels_are_those_of_the_table(exported: Exported, tmp_path: Path) -> None:
+def test_the_labels_are_those_of_the_table(exported: Exported, engine: MakeEngine) -> None:
     """No metric carries a label that the table of metrics does not name."""
     from otelkit import semconv
 
-    database = engine(tmp_path)
+    database = engine()
     with otelkit.span("caller"), database.connect() as connection:
         connection.execute(select(users))
     exported.flush()

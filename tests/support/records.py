@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,44 @@ from otelkit.config.settings import SIGNALS, Signal
 from otelkit.delivery.destination import Destination
 from otelkit.delivery.pipeline import Pipeline, PipelineOptions
 from otelkit.delivery.queue import QueueLimits
+from otelkit.delivery.records import Attributes, Shared
+from otelkit.engine.sdk_records import SdkSpan
 
 _RESOURCE = Resource.get_empty()
 _SCOPE = InstrumentationScope("test")
 
 
+@dataclass
+class ALog:
+    """The narrowest object that satisfies the encoder's LogRecord protocol."""
+
+    body: object = None
+    timestamp: int | None = None
+    observed_timestamp: int | None = None
+    severity_number: int = 0
+    severity_text: str | None = None
+    event_name: str | None = None
+    trace_id: int = 0
+    span_id: int = 0
+    flags: int = 0
+    shared: Shared | None = None
+    bound: Shared | None = None
+    own: Attributes | None = None
+    instrumentation_scope: InstrumentationScope | None = None
+
+
 def a_span(number: int, **attributes: Any) -> Any:
     """An ended span whose attribute `n` says which one it is."""
-    return ReadableSpan(
-        "work",
-        context=SpanContext(number + 1, number + 1, False, TraceFlags(1)),
-        attributes={"n": number, **attributes},
-        start_time=1,
-        end_time=2,
-        instrumentation_scope=_SCOPE,
-        resource=_RESOURCE,
+    return SdkSpan(
+        ReadableSpan(
+            "work",
+            context=SpanContext(number + 1, number + 1, False, TraceFlags(1)),
+            attributes={"n": number, **attributes},
+            start_time=1,
+            end_time=2,
+            instrumentation_scope=_SCOPE,
+            resource=_RESOURCE,
+        )
     )
 
 

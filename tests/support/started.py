@@ -13,9 +13,10 @@ from tests.support.sink import ReceivedLog, ReceivedSpan, Sink
 class Started:
     """What `exported` gives a test: everything that it emitted, decoded, after a flush."""
 
-    def __init__(self, sink: Sink, telemetry: otelkit.Telemetry) -> None:
+    def __init__(self, sink: Sink, telemetry: otelkit.Telemetry, state_dir: Path) -> None:
         self.sink = sink
         self.telemetry = telemetry
+        self.state_dir = state_dir
 
     def flush(self) -> Sink:
         """The receiver with everything that was emitted up to now."""
@@ -43,15 +44,15 @@ def started(state_dir: Path, **settings: object) -> Iterator[Started]:
         "runtime_metrics": False,
         "otel_log_level": "critical",
         "state_dir": str(state_dir),
-        "bsp_schedule_delay_s": 60_000,
-        "blrp_schedule_delay_s": 60_000,
-        "metric_export_interval_s": 600_000,
+        "bsp_schedule_delay_s": 60,
+        "blrp_schedule_delay_s": 60,
+        "metric_export_interval_s": 600,
         **settings,
     }
     with Sink() as sink:
         telemetry = otelkit.bootstrap("test", otlp_endpoint=sink.url, **arguments)
         try:
-            yield Started(sink, telemetry)
+            yield Started(sink, telemetry, state_dir)
         finally:
             otelkit.unbind()
             otelkit.shutdown(5.0)

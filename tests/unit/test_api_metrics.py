@@ -227,10 +227,9 @@ def test_an_instrument_made_before_bootstrap_lives_after_it(exported: Started) -
 
 
 def _same(exported: Started) -> dict[str, object]:
-    settings = exported.telemetry.settings
     return {
         "otlp_endpoint": exported.sink.url,
-        "state_dir": settings.state_dir,
+        "state_dir": str(exported.state_dir),
         "disabled_instrumentations": "*",
         "runtime_metrics": False,
         "otel_log_level": "critical",

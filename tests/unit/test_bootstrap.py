@@ -405,10 +405,108 @@ def test_with_someone_elses_providers_a_signal_that_is_switched_off_stays_off(
     assert bool(sink.logs) is (signal != "LOGS")
 
 
-def test_strict_refuses_someone_elses_providers_or_attaches_with_a_word(tmp_path: Path, sink: Sink) -> None:
-    """Either way nothing is silent."""
-    finished = run(tmp_path, FOREIGN + '\n        otelkit.bootstrap("x")\n', sink, check=False, OTELKIT_STRICT="1")
-    assert "provider" in finished.err
+def test_strict_refuses_someone_elses_providers(tmp_path: Path, sink: Sink) -> None:
+    """With the signals and the remedy; nothing is attached, and without strict the next call attaches."""
+    finished = run(
+        tmp_path,
+        FOREIGN
+        + """
+        from opentelemetry.sdk.trace import SpanProcessor
+        added = []
+        trace.get_tracer_provider().add_span_processor = added.append
+        try:
+            otelkit.bootstrap("x")
+        except otelkit.AlreadyConfigured as error:
+            print(error)
+        print(added, otelkit.status()["state"])
+        otelkit.bootstrap("x", strict=False)
+        print(len(added), otelkit.status()["state"])
+        """,
+        sink,
+        OTELKIT_STRICT="1",
+    )
+    told, refused, attached = finished.out.splitlines()
+    assert told.startswith("OpenTelemetry has someone else's provider already, for traces, metrics, logs.")
+    assert "Nothing is started while OTELKIT_STRICT is on: call otelkit.bootstrap before" in told
+    assert refused == "[] not started"
+    assert attached == "2 running"
+
+
+def test_strict_has_nothing_against_someone_elses_provider_where_it_is_switched_off(tmp_path: Path) -> None:
+    """OTEL_SDK_DISABLED attaches to nobody."""
+    source = FOREIGN + '\n        otelkit.bootstrap("x")\n        print(otelkit.status()["state"])'
+    finished = run(tmp_path, source, OTELKIT_STRICT="1", OTEL_SDK_DISABLED="true")
+    assert finished.out == "disabled\n"
+
+
+def test_a_refused_start_leaves_nothing_behind(tmp_path: Path) -> None:
+    """An unknown library under strict: what was instrumented until then is given back, and a correct call starts."""
+    finished = run(
+        tmp_path,
+        """
+        methods = dict(vars(logging.Logger))
+        try:
+            otelkit.bootstrap("x", instrument={"nosuchlib": "off", "logging": "otelkit"})
+        except otelkit.UnsupportedLibrary as error:
+            print("told")
+        print(dict(vars(logging.Logger)) == methods, otelkit.status()["state"], threading.active_count())
+        otelkit.bootstrap("x")
+        print(otelkit.status()["state"])
+        """,
+        OTELKIT_STRICT="1",
+    )
+    assert finished.out.splitlines() == ["told", "True not started 1", "running"]
+
+
+def test_the_handle_has_what_its_holder_may_call(tmp_path: Path, sink: Sink) -> None:
+    """The service's name, flush, shutdown and status; after its shutdown the same call starts again."""
+    finished = run(
+        tmp_path,
+        """
+        handle = otelkit.bootstrap("x")
+        print(*(name for name in dir(handle) if not name.startswith("_")))
+        with otelkit.span("one"): pass
+        print(handle.service, handle.flush().ok, handle.status()["state"])
+        print(handle.shutdown().ok, handle.status()["state"], otelkit.status()["state"])
+        again = otelkit.bootstrap("x")
+        with otelkit.span("two"): pass
+        print(again is handle, again.status()["state"])
+        """,
+        sink,
+    )
+    assert finished.out.splitlines() == [
+        "flush service shutdown status",
+        "x True running",
+        "True ended ended",
+        "False running",
+    ]
+    assert names(sink) == ["one", "two"]
+
+
+def test_what_is_said_before_the_start_has_a_level_and_a_name(tmp_path: Path) -> None:
+    """The standard library's last resort prints neither; a handler of the application's is the only one."""
+    first, *others = run(tmp_path, "otelkit.count('early')").err.splitlines()
+    assert first.startswith("WARNING otelkit: otelkit metric 'early' was called before otelkit.bootstrap()")
+    assert others == []
+    for logger in ("", "otelkit"):
+        before = f"logging.getLogger({logger!r}).addHandler(logging.StreamHandler(sys.stdout))\n"
+        finished = run(tmp_path, before + "otelkit.count('early')")
+        assert finished.out.startswith("otelkit metric 'early' was called")
+        assert finished.err == ""
+
+
+def test_a_time_out_that_was_hardly_meant_is_one_warning(tmp_path: Path, sink: Sink) -> None:
+    """It counts, and the unit is named; the same call again says nothing."""
+    finished = run(
+        tmp_path,
+        "otelkit.bootstrap('x')\notelkit.bootstrap('x')\nprint(otelkit.status()['problems'])",
+        sink,
+        OTEL_EXPORTER_OTLP_TIMEOUT="10",
+        OTELKIT_STRICT="1",
+    )
+    assert finished.err.count("10 milliseconds") == 1
+    assert "WARNING otelkit: OTEL_EXPORTER_OTLP_TIMEOUT='10' is 10 milliseconds" in finished.err
+    assert "10 milliseconds" in finished.out
 
 
 def test_a_start_at_the_import_of_a_library_is_the_applications_start(tmp_path: Path, sink: Sink) -> None:
@@ -456,6 +554,7 @@ def test_a_wrong_setting_names_itself_and_never_stops_the_application(
         strict = run(tmp_path, source, check=False, OTELKIT_STRICT="1", **environ)
         assert strict.code == 1
         assert named in strict.err
+        assert "using the default" not in strict.err
 
 
 def test_a_wrong_keyword_argument_always_raises(tmp_path: Path) -> None:
@@ -514,13 +613,14 @@ def test_disabled_means_that_nothing_happens_but_propagation(tmp_path: Path, sin
             otelkit.event("e")
             outgoing = {}
             propagate.inject(outgoing)
-        print(outgoing["traceparent"].split("-")[1], threading.active_count())
+        print(outgoing["traceparent"].split("-")[1], threading.active_count(), otelkit.status()["state"])
         assert otelkit.flush().ok and otelkit.shutdown().ok
+        print(otelkit.status()["state"])
         """,
         sink,
         OTEL_SDK_DISABLED="true",
     )
-    assert finished.out.split() == ["0af7651916cd43dd8448eb211c80319c", "1"]
+    assert finished.out.split() == ["0af7651916cd43dd8448eb211c80319c", "1", "disabled", "ended"]
     assert sink.requests == []
 
 

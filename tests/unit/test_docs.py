@@ -66,8 +66,8 @@ def test_the_reference_leaves_nothing_out() -> None:
 def test_durations_are_documented_in_the_unit_that_is_read() -> None:
     """Five seconds are 5000 in a variable of milliseconds."""
     settings = generate_docs.PAGES["settings.md"]()
-    assert "| `OTEL_BSP_SCHEDULE_DELAY` | `bsp_schedule_delay_s` | `5000` |" in settings
-    assert "| `OTELKIT_SHUTDOWN_TIMEOUT_S` | `shutdown_timeout_s` | `2` |" in settings
+    assert "| `OTEL_BSP_SCHEDULE_DELAY` | `bsp_schedule_delay_s` | `5000` ms |" in settings
+    assert "| `OTELKIT_SHUTDOWN_TIMEOUT_S` | `shutdown_timeout_s` | `2` s |" in settings
 
 
 @pytest.mark.parametrize("page", HERE, ids=name_of)

@@ -85,6 +85,57 @@ def test_every_extra_gives_a_line(tmp_path: Path) -> None:
         assert json.loads(line)["message"] == "odd"
 
 
+def test_query_values_and_what_tasks_get_are_in_no_line(tmp_path: Path) -> None:
+    """JSON lines go to a log pipeline: they say what the export says."""
+    lines = printed(
+        tmp_path,
+        """
+logging.getLogger("uvicorn.access").warning('%s - "%s %s HTTP/%s" %d', "h", "GET", "/x?token=s3cret", "1.1", 200)
+task = {"name": "pay", "id": "7", "runtime": 0.1, "return_value": "s3cret", "args": "s3cret"}
+trace = logging.getLogger("celery.app.trace")
+trace.warning("Task %(name)s[%(id)s] succeeded in %(runtime)ss: %(return_value)s", task, extra={"data": task})
+""",
+    )
+    assert [line["message"] for line in lines] == [
+        'h - "GET /x?token=REDACTED HTTP/1.1" 200',
+        "Task pay[7] succeeded in 0.1s: REDACTED",
+    ]
+    assert "s3cret" not in json.dumps(lines)
+
+
+@pytest.mark.parametrize("handled", [False, True], ids=["by our own handler", "by the application's"])
+def test_otelkits_own_lines_are_json_too(tmp_path: Path, handled: bool) -> None:
+    """The line at the start, a WARNING about a setting and what is said at the end, with renamed fields."""
+    source = f"""
+import logging, sys
+if {handled}:
+    logging.basicConfig(level=logging.INFO)
+import otelkit
+otelkit.bootstrap("shop", log_format="json", log_fields={{"level": "severity"}}, disabled_instrumentations="nothing")
+with otelkit.span("x"):
+    pass
+otelkit.shutdown(0.0)
+otelkit.bootstrap("shop", log_format="unchanged")
+"""
+    environ = {"OTEL_CONFIG_FILE": "x", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    lines = run_python(source, cwd=tmp_path, environ=environ).err.splitlines()
+    json_lines = [json.loads(line) for line in lines if line.startswith("{")]
+    told = [(line["severity"], line["logger"], line["message"]) for line in json_lines]
+    assert any(level == "WARNING" and name == "otelkit" and "OTEL_CONFIG_FILE" in text for level, name, text in told)
+    assert any(level == "INFO" and text.startswith("otelkit ") for level, name, text in told)
+    assert any("could not be delivered" in text for level, name, text in told if name == "otelkit.delivery")
+    second = [line for line in lines if not line.startswith("{")]
+    assert all("otelkit" in line for line in second), second
+    assert lines.index(second[0]) >= 3
+
+
+def test_otelkits_own_lines_are_json_where_logging_is_not_instrumented(tmp_path: Path) -> None:
+    """The setting is about what is printed; whether records are exported is another."""
+    source = "import otelkit\notelkit.bootstrap('x', log_format='json', disabled_instrumentations='*')"
+    lines = [json.loads(line) for line in run_python(source, cwd=tmp_path).err.splitlines()]
+    assert (lines[0]["level"], lines[0]["logger"]) == ("INFO", "otelkit")
+
+
 def test_fields_can_be_renamed(tmp_path: Path) -> None:
     """For log pipelines with names of their own."""
     (line,) = printed(

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import urllib3
 
 import otelkit
 from tests.support.process import run_python
@@ -161,11 +163,19 @@ def test_otelkits_own_lines_are_never_exported(logs: Started) -> None:
 
 
 def test_root_at_debug_with_a_failing_next_hop_makes_no_loop(tmp_path: Path, sink: Sink) -> None:
-    """urllib3's own lines about our requests stay out of the export: nothing grows while nobody logs."""
+    """urllib3's own lines about our requests are neither exported nor printed: nothing grows while nobody logs."""
     root = logging.getLogger()
     root.setLevel(logging.DEBUG)
+    printed: list[str] = []
+
+    class Printing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            printed.append(record.name)
+
+    handler = Printing()
+    root.addHandler(handler)
     try:
-        with started(tmp_path, instrument={"logging": "otelkit"}, blrp_schedule_delay_s=10) as exported:
+        with started(tmp_path, instrument={"logging": "otelkit"}, blrp_schedule_delay_s=0.01) as exported:
             logging.getLogger("shop").debug("one")
             for _ in range(3):
                 exported.flush()
@@ -175,7 +185,10 @@ def test_root_at_debug_with_a_failing_next_hop_makes_no_loop(tmp_path: Path, sin
             assert otelkit.status()["ledger"]["logs"]["accepted"] == counted
             assert "one" in bodies(exported)
             assert not [body for body in bodies(exported) if "HTTP/1.1" in str(body) or "Starting new" in str(body)]
+            assert "shop" in printed
+            assert not [name for name in printed if name.startswith("urllib3")]
     finally:
+        root.removeHandler(handler)
         root.setLevel(logging.WARNING)
 
 
@@ -268,13 +281,128 @@ def test_a_log_call_in_a_repr_while_exporting_does_not_recurse(logs: Started) ->
     assert "outer" in bodies(logs)
 
 
+TASK = {"name": "shop.pay", "id": "7", "runtime": 0.1, "exc": "ValueError('no')", "description": "raised unexpected"}
+TASK_VALUES = {"args": "('s3cret',)", "kwargs": "{'card': 's3cret'}", "return_value": "'s3cret'"}
+GUNICORN = {"r": "GET /x?token=s3cret HTTP/1.1", "s": "200", "f": "http://shop/y?code=s3cret", "a": "curl/8"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "arguments", "body"),
+    [
+        (
+            "uvicorn.access",
+            '%s - "%s %s HTTP/%s" %d',
+            ("127.0.0.1:5", "GET", "/x?token=s3cret&page=s3cret&flag", "1.1", 200),
+            '127.0.0.1:5 - "GET /x?token=REDACTED&page=REDACTED&flag HTTP/1.1" 200',
+        ),
+        (
+            "uvicorn.access",
+            '%s - "%s %s HTTP/%s" %d',
+            ("127.0.0.1:5", "GET", "/x?a=\"s3cret?b='s3cret%3D=s3cret;c=s3cret", "1.1", 200),
+            '127.0.0.1:5 - "GET /x?a=REDACTED HTTP/1.1" 200',
+        ),
+        (
+            "uvicorn.error",
+            '%s - "WebSocket %s" [accepted]',
+            ("127.0.0.1:5", "/ws?token=s3cret"),
+            '127.0.0.1:5 - "WebSocket /ws?token=REDACTED" [accepted]',
+        ),
+        ("uvicorn.error", "Is it up? No.", (), "Is it up? No."),
+        (
+            "gunicorn.access",
+            '"%(r)s" %(s)s "%(f)s" "%(a)s"',
+            (GUNICORN,),
+            '"GET /x?token=REDACTED HTTP/1.1" 200 "http://shop/y?code=REDACTED" "curl/8"',
+        ),
+        (
+            "celery.app.trace",
+            "Task %(name)s[%(id)s] succeeded in %(runtime)ss: %(return_value)s",
+            ({**TASK, **TASK_VALUES},),
+            "Task shop.pay[7] succeeded in 0.1s: REDACTED",
+        ),
+        (
+            "celery.app.trace",
+            "Task %(name)s[%(id)s] %(description)s: %(exc)s, called with %(args)s %(kwargs)s",
+            ({**TASK, **TASK_VALUES},),
+            "Task shop.pay[7] raised unexpected: ValueError('no'), called with REDACTED REDACTED",
+        ),
+        (
+            "celery.worker.strategy",
+            "Task %(name)s[%(id)s] received: %(args)s",
+            ({**TASK, **TASK_VALUES},),
+            "Task shop.pay[7] received: REDACTED",
+        ),
+        (
+            "celery.worker.consumer.consumer",
+            "Can't decode message body: %r [type:%r encoding:%r headers:%s]\n\nbody: %s\n",
+            (UnicodeDecodeError("utf-8", b"s3cret\xff", 6, 7, "no"), "t", "e", "{'argsrepr': 's3cret'}", "s3cret"),
+            "Can't decode message body: 'REDACTED' [type:'REDACTED' encoding:'REDACTED' headers:REDACTED]"
+            "\n\nbody: REDACTED\n",
+        ),
+        (
+            "celery.pool",
+            "TaskPool: Apply %s (args:%s kwargs:%s)",
+            ("trace_task", "('s3cret',)", "{'card': 's3cret'}"),
+            "TaskPool: Apply trace_task (args:REDACTED kwargs:REDACTED)",
+        ),
+        ("shop", "/x?page=%d is the application's own", (2,), "/x?page=2 is the application's own"),
+    ],
+)
+def test_lines_of_servers_and_workers_are_exported_without_their_callers_values(
+    logs: Started, name: str, text: str, arguments: tuple[Any, ...], body: str
+) -> None:
+    """Query values and what tasks get and return: in no exported field; the record that is printed keeps them."""
+    seen: list[logging.LogRecord] = []
+
+    class Printing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record)
+
+    handler = Printing()
+    logger = logging.getLogger(name)
+    logger.addHandler(handler)
+    try:
+        extra = {"data": arguments[0]} if name.startswith("celery.") and arguments else None
+        logger.warning(text, *arguments, extra=extra)
+    finally:
+        logger.removeHandler(handler)
+    log = only(logs)
+    assert log.body == body
+    assert "s3cret" not in str(log.record)
+    expected = text % (arguments[0] if isinstance(arguments[0], dict) else arguments) if arguments else text
+    assert seen[0].getMessage() == expected
+
+
+@pytest.mark.parametrize("client", ["httpx", "urllib3"])
+def test_the_lines_of_http_clients_are_exported_without_query_values(logs: Started, client: str) -> None:
+    """httpx tells of each request at INFO, urllib3 (and requests with it) at DEBUG."""
+    url = f"{logs.sink.url}/x?token=s3cret&page=2"
+    debug = logging.getLogger("urllib3.connectionpool")
+    if client == "httpx":
+        httpx.get(url)
+    else:
+        debug.setLevel(logging.DEBUG)
+        try:
+            urllib3.PoolManager(retries=False).request("GET", url)
+        finally:
+            debug.setLevel(logging.NOTSET)
+    told = [str(body) for body in bodies(logs) if "/x?" in str(body)]
+    assert len(told) == 1, bodies(logs)
+    assert "/x?token=REDACTED&page=REDACTED" in told[0]
+    assert not any("s3cret" in str(log.record) for log in logs.logs())
+
+
 def test_nothing_is_left_after_the_end(tmp_path: Path) -> None:
-    """The two wrapped methods are logging's own again, and INFO is not admitted any more."""
-    before = (logging.Logger.getEffectiveLevel, logging.Logger.callHandlers)
+    """The three wrapped methods are logging's own again, and INFO is not admitted any more."""
+
+    def methods() -> list[object]:
+        return [vars(logging.Logger)[name] for name in ("getEffectiveLevel", "makeRecord", "callHandlers")]
+
+    before = methods()
     with started(tmp_path, instrument={"logging": "otelkit"}):
         assert logging.getLogger("shop").isEnabledFor(logging.INFO)
-        assert (logging.Logger.getEffectiveLevel, logging.Logger.callHandlers) != before
-    assert (logging.Logger.getEffectiveLevel, logging.Logger.callHandlers) == before
+        assert not any(now is earlier for now, earlier in zip(methods(), before, strict=True))
+    assert methods() == before
     assert not logging.getLogger("shop").isEnabledFor(logging.INFO)
 
 

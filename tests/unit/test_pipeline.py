@@ -333,7 +333,7 @@ def test_records_that_cannot_be_encoded_are_counted_and_the_others_arrive(tmp_pa
 
     with ended(a_pipeline(sink.url, tmp_path)) as pipeline:
         bad = a_span(1)
-        bad.__dict__["_attributes"] = {"x": Broken()}
+        bad.own["x"] = Broken()
         for span in (a_span(0), bad, a_span(2)):
             pipeline.spans.put(span)
         report = pipeline.flush(10)

@@ -19,6 +19,7 @@ from otelkit.config.load import Loaded, load
 from otelkit.config.not_honoured import NOT_HONOURED
 from otelkit.config.settings import OTLP_PARTS, SIGNALS, TABLE, Signal
 from otelkit.errors import ConfigurationError, OtelkitError
+from tests.support.process import run_python
 
 # One text that each variable allows, and the value that it means.
 EXAMPLES: dict[str, tuple[str, object]] = {
@@ -56,6 +57,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "OTEL_METRICS_EXEMPLAR_FILTER": ("always_on", "always_on"),
     "OTEL_EXPORTER_PROMETHEUS_HOST": ("0.0.0.0", "0.0.0.0"),
     "OTEL_EXPORTER_PROMETHEUS_PORT": ("9999", 9999),
+    "OTELKIT_ENGINE": ("sdk", "sdk"),
     "OTELKIT_MAX_PENDING_BYTES": ("65536", 65536),
     "OTELKIT_SHUTDOWN_TIMEOUT_S": ("0.5", 0.5),
     "OTELKIT_STATE_DIR": ("/var/lib/x", "/var/lib/x"),
@@ -85,6 +87,11 @@ WRONG = {
 def loaded(environ: Mapping[str, str] | None = None, directory: Path | None = None, **arguments: object) -> Loaded:
     """Settings without this machine's environment and pyproject.toml."""
     return load(arguments, environ or {}, directory=directory or Path("/"))
+
+
+def by_key(env: str, value: object) -> dict[str, Any]:
+    """A setting as a keyword argument."""
+    return {TABLE[env].key: value}
 
 
 def general(env: str) -> str:
@@ -124,16 +131,56 @@ def test_sources_in_order_of_precedence(env: str, tmp_path: Path) -> None:
     """Keyword argument, environment, pyproject.toml, default."""
     setting = TABLE[env]
     text, _ = example(env)
-    value = setting.parse(text)
+    key_value = setting.parse_key(text)
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
     (tmp_path / "pyproject.toml").write_text(f'[tool.otelkit]\n{setting.key} = "{quoted}"\n')
     assert loaded().settings[env] == setting.default
     assert loaded().settings.source(env) == "default"
-    assert loaded(directory=tmp_path).settings[env] == value
+    assert loaded(directory=tmp_path).settings[env] == key_value
     assert loaded(directory=tmp_path).settings.source(env) == "pyproject"
     assert loaded({env: text}, tmp_path).settings.source(env) == "environment"
     found = loaded({env: text}, tmp_path, **{setting.key: text}).settings
-    assert (found.source(env), found[env]) == ("argument", value)
+    assert (found.source(env), found[env]) == ("argument", key_value)
+
+
+DURATIONS = [env for env, setting in TABLE.items() if setting.key.endswith("_s")]
+
+
+@pytest.mark.parametrize("env", DURATIONS)
+def test_what_is_named_in_seconds_takes_seconds(env: str, tmp_path: Path) -> None:
+    """Keyword and key by their name's end; the variable in the specification's milliseconds, where it is no `_S`."""
+    setting = TABLE[env]
+    (tmp_path / "pyproject.toml").write_text(f"[tool.otelkit]\n{setting.key} = 1.5\n")
+    for value in (1.5, "1.5"):
+        assert loaded(**by_key(env, value)).settings[env] == 1.5
+    assert loaded(directory=tmp_path).settings[env] == 1.5
+    assert loaded({env: "1.5" if env.endswith("_S") else "1500"}).settings[env] == 1.5
+
+
+def test_there_are_such_durations_of_both_kinds() -> None:
+    """The test above is about something."""
+    assert "OTEL_BSP_SCHEDULE_DELAY" in DURATIONS
+    assert "OTEL_EXPORTER_OTLP_LOGS_TIMEOUT" in DURATIONS
+    assert "OTELKIT_SHUTDOWN_TIMEOUT_S" in DURATIONS
+    assert {TABLE[env].unit for env in DURATIONS} == {"ms", "s"}
+    assert {TABLE[env].key_unit for env in DURATIONS} == {"s"}
+
+
+@pytest.mark.parametrize("env", [env for env in DURATIONS if env.endswith("_TIMEOUT")])
+def test_a_time_out_of_nothing_is_no_limit_in_either_unit(env: str) -> None:
+    """As the specification says; more than 24 days."""
+    assert loaded({env: "0"}).settings[env] == loaded(**by_key(env, 0)).settings[env] == ((1 << 31) - 1) / 1000
+
+
+def test_a_wrong_duration_is_told_in_its_sources_unit(tmp_path: Path) -> None:
+    """Whoever writes `5s` learns what to count."""
+    (problem,) = loaded({"OTEL_BSP_SCHEDULE_DELAY": "5s"}).problems
+    assert "OTEL_BSP_SCHEDULE_DELAY='5s': allowed is a number of milliseconds from 0" in problem
+    with pytest.raises(ConfigurationError, match="bsp_schedule_delay_s='5s': allowed is a number of seconds from 0"):
+        loaded(bsp_schedule_delay_s="5s")
+    (tmp_path / "pyproject.toml").write_text("[tool.otelkit]\nbsp_schedule_delay_s = -1\n")
+    (problem,) = loaded(directory=tmp_path).problems
+    assert "[tool.otelkit] bsp_schedule_delay_s='-1': allowed is a number of seconds" in problem
 
 
 @pytest.mark.parametrize("env", TABLE)
@@ -170,7 +217,8 @@ def test_a_wrong_value_names_variable_value_and_what_is_allowed(env: str) -> Non
             if env != "OTELKIT_STRICT"
             else {env: "true", "OTEL_BSP_MAX_QUEUE_SIZE": "x"}
         )
-    assert "OTELKIT_STRICT is on" in str(error.value)
+    assert "Nothing is started while OTELKIT_STRICT is on" in str(error.value)
+    assert "using" not in str(error.value)
     assert isinstance(error.value, (OtelkitError, ValueError))
     with pytest.raises(ConfigurationError, match=TABLE[env].key):
         load({TABLE[env].key: bad}, {})
@@ -183,6 +231,56 @@ def test_a_wrong_value_falls_back_to_the_next_source(tmp_path: Path) -> None:
     assert found.settings.bsp_max_queue_size == 99
     assert "OTEL_BSP_MAX_QUEUE_SIZE='many'" in found.problems[0]
     assert "using the default" not in found.problems[0]
+
+
+@pytest.mark.parametrize("env", [env for env in TABLE if env.endswith(PATTERNS)])
+def test_a_comma_separates_patterns_even_within_brackets(env: str) -> None:
+    """The piece that is no pattern is named with the reason; the default is used, strict raises."""
+    (problem,) = loaded({env: "/health$,/a(b,c)"}).problems
+    assert problem.startswith(f"{env}='/health$,/a(b,c)': '/a(b' is no regular expression (")
+    assert "every comma separates, also one within brackets" in problem
+    assert loaded({env: "/a(b,c)"}).settings[env] == ()
+    with pytest.raises(ConfigurationError, match="is no regular expression"):
+        loaded({env: "/a(b,c)"}, strict=True)
+    with pytest.raises(ConfigurationError, match="is no regular expression"):
+        loaded(**by_key(env, ["/a(b,c)"]))
+
+
+@pytest.mark.parametrize("env", [env for env in TABLE if env.endswith(PATTERNS)])
+def test_a_quantifier_that_a_comma_cuts_is_told(env: str) -> None:
+    """Both pieces are patterns, and hardly what was meant: they count, as everywhere, and a hint says so."""
+    found = loaded({env: "/a{1,2}$"})
+    assert [pattern.pattern for pattern in found.settings[env]] == ["/a{1", "2}$"]  # type: ignore[attr-defined]
+    assert found.problems == ()
+    (hint,) = found.hints
+    assert hint.startswith(f"{env}='/a{{1,2}}$': every comma separates")
+    assert "'{1,2}'" in hint
+    assert loaded({env: "/a{2},/b"}).hints == ()
+    (hint,) = loaded(strict=True, **by_key(env, ["/a{1,}"])).hints
+    assert hint.startswith(f"{TABLE[env].key}=")
+
+
+TIMEOUTS = [f"OTEL_EXPORTER_OTLP_{signal}TIMEOUT" for signal in ("", "TRACES_", "METRICS_", "LOGS_")]
+
+
+@pytest.mark.parametrize("env", TIMEOUTS)
+def test_a_time_out_of_a_few_milliseconds_is_told_once(env: str) -> None:
+    """`10` was meant for OpenTelemetry Python, which reads seconds; it counts, strict or not."""
+    found = loaded({env: "10", "OTELKIT_STRICT": "1"})
+    assert found.settings[env] == 0.01
+    (hint,) = found.hints
+    assert hint.startswith(f"{env}='10' is 10 milliseconds")
+    assert f"10 seconds are {env}=10000" in hint
+
+
+@pytest.mark.parametrize(
+    "settings", [{"OTEL_EXPORTER_OTLP_TIMEOUT": "100"}, {"OTEL_EXPORTER_OTLP_TIMEOUT": "0"}, {"otlp_timeout_s": 0.01}]
+)
+def test_other_time_outs_are_not_worth_a_word(settings: dict[str, Any]) -> None:
+    """From 100 ms on, none at all, and a keyword whose name has the unit."""
+    environ = {key: value for key, value in settings.items() if key.isupper()}
+    arguments = {key: value for key, value in settings.items() if not key.isupper()}
+    assert loaded(environ, **arguments).hints == ()
 
 
 @pytest.mark.parametrize(
@@ -362,6 +460,42 @@ def test_bytes_that_are_no_text_in_pyproject_are_a_problem(tmp_path: Path) -> No
     assert "cannot be read" in loaded(directory=tmp_path).problems[0]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[tool.otelkit]\nservice_name = 'x'\n",
+        "[tool]\notelkit = {service_name = 'x'}\n",
+        "[tool]\notelkit.service_name = 'x'\n",
+        "[tool]\n  \"otelkit\" = {service_name = 'x'}\n",
+        "[tool]\r\n'otelkit' = {service_name = 'x'}\r\n",
+        "[tool.\"otelkit\"]\nservice_name = 'x'\n",
+        "[ tool . 'otelkit' ]\nservice_name = 'x'\n",
+        "tool.otelkit.service_name = 'x'\n",
+        "tool = {otelkit = {service_name = 'x'}}\n",
+        "tool = {ruff = {}, \"otelkit\" = {service_name = 'x'}}\n",
+    ],
+)
+def test_every_way_to_write_the_table_is_seen(tmp_path: Path, content: str) -> None:
+    """TOML has many."""
+    (tmp_path / "pyproject.toml").write_text(content)
+    assert loaded(directory=tmp_path).settings.service_name == "x"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[project]\nname = 'shop'\n",
+        "[project]\ndependencies = [\n  'fastapi',\n  'otelkit',\n  'otelkit[fastapi]>=0.1',\n]\n",
+        "[project]\nname = 'otelkit'\n[project.optional-dependencies]\ntelemetry = ['otelkit[all]']\n",
+    ],
+)
+def test_a_project_without_the_table_does_not_pay_for_a_parser(tmp_path: Path, content: str) -> None:
+    """Also one that requires otelkit: tomllib is not imported."""
+    (tmp_path / "pyproject.toml").write_text(content)
+    source = "import sys, otelkit\notelkit.bootstrap()\nprint({'tomllib', 'tomli'} & set(sys.modules))"
+    assert run_python(source, cwd=tmp_path, environ={"OTELKIT_SHUTDOWN_TIMEOUT_S": "0"}).out == "set()\n"
+
+
 def test_pyproject_is_searched_upwards(tmp_path: Path) -> None:
     """The nearest one counts."""
     (tmp_path / "pyproject.toml").write_text("[tool.otelkit]\nservice_name = 'outer'\n")
@@ -390,7 +524,8 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "unbounded": parse.integer(minimum=1),
     "number": parse.number(maximum=1.0),
     "milliseconds": parse.milliseconds,
-    "timeout": parse.timeout,
+    "seconds": parse.seconds,
+    "timeout": parse.timeout(parse.milliseconds),
     "choice": parse.choice("a", "b"),
     "choices": parse.choices("a", "none"),
     "comma_list": parse.comma_list,
@@ -434,7 +569,8 @@ def test_durations_stay_within_what_a_lock_can_wait(milliseconds: float) -> None
     seconds = parse.milliseconds(repr(milliseconds))
     assert 0 <= seconds <= threading.TIMEOUT_MAX
     assert seconds * 1000 <= (1 << 31) - 1
-    assert parse.timeout(repr(milliseconds)) > 0
+    assert seconds <= parse.seconds(repr(milliseconds)) <= (1 << 31) / 1000
+    assert parse.timeout(parse.milliseconds)(repr(milliseconds)) > 0
 
 
 @pytest.mark.parametrize("text", ["1e400", "nan", "inf", "-1", "", "1,5", "0x10"])

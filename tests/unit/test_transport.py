@@ -355,14 +355,25 @@ def make_certificates(folder: Path) -> Path:
     def openssl(*arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
 
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test CA", "-days", "2")
-    (folder / "ext").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost")
+    # Python 3.13 verifies strictly (VERIFY_X509_STRICT): every certificate needs these extensions.
+    (folder / "config").write_text(
+        "[req]\ndistinguished_name = name\nprompt = no\n[name]\nCN = test\n"
+        "[ca]\nbasicConstraints = critical, CA:TRUE\nkeyUsage = critical, keyCertSign, cRLSign\n"
+        "subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n"
+        "[end]\nbasicConstraints = critical, CA:FALSE\nkeyUsage = critical, digitalSignature\n"
+        "extendedKeyUsage = serverAuth, clientAuth\nsubjectAltName = IP:127.0.0.1, DNS:localhost\n"
+        "subjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid\n"
+    )
+    request = ("req", "-config", "config", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    openssl(
+        *(*request, "-x509", "-extensions", "ca", "-subj", "/CN=test CA"),
+        *("-keyout", "ca.key", "-out", "ca.pem", "-days", "2"),
+    )
     for name in ("server", "client"):
-        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl(*request, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
         openssl(
             *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"),
-            *("-out", f"{name}.pem", "-days", "2", "-extfile", "ext"),
+            *("-out", f"{name}.pem", "-days", "2", "-extfile", "config", "-extensions", "end"),
         )
     return folder
 

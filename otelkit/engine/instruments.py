@@ -1,0 +1,211 @@
+"""Instruments over the openings: synchronous ones keep their sums in cells of the engine's, observable ones are the
+SDK's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from opentelemetry import metrics as api
+from opentelemetry.context import Context
+from opentelemetry.metrics import CallbackT
+from opentelemetry.sdk.metrics import export as data
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import INVALID_SPAN
+from opentelemetry.util.types import Attributes
+
+from otelkit.delivery.records import Shared
+from otelkit.engine.cells import Cell, GaugeCell, HistogramCell, SumCell
+from otelkit.engine.context import SPAN_KEY
+from otelkit.engine.series import Series
+from otelkit.runtime import guard
+
+if TYPE_CHECKING:
+    from otelkit.engine.metering import Metering
+
+I = TypeVar("I")  # noqa: E741 - the instrument's type
+C = TypeVar("C", bound=Cell)
+Number = int | float
+
+
+class Instrument(Generic[I]):
+    """An instrument over the openings; `_sdk` is the SDK's of the present one, where that one is needed."""
+
+    def __init__(self, make: Callable[[api.Meter], I], meter: api.Meter, metering: Metering | None) -> None:
+        self._make = make
+        self._sdk: I | None = make(
+            meter
+        )  # also where the engine records: it checks name and unit, and warns of doubles
+        self._metering = metering
+
+    def open(self, meter: api.Meter, metering: Metering) -> None:
+        """Works for this opening from now on."""
+        self._sdk = self._make(meter)
+        self._metering = metering
+
+    def collect(self, now_ns: int, since_ns: int) -> tuple[InstrumentationScope, data.Metric] | None:
+        """What the engine's cells say; None where there is nothing, or the SDK has it."""
+        return None
+
+
+class _Synchronous(Instrument[I], Generic[I, C]):
+    """An instrument whose series are cells of the engine's."""
+
+    def __init__(self, make: Callable[[api.Meter], I], meter: api.Meter, metering: Metering | None) -> None:
+        super().__init__(make, meter, metering)
+        sdk: Any = self._sdk
+        self._name, self._unit, self._description = (
+            getattr(sdk, field, "") for field in ("name", "unit", "description")
+        )
+        self._scope: InstrumentationScope | None = getattr(sdk, "instrumentation_scope", None)
+        if metering is None or not metering.routes(sdk):
+            self._sdk = None
+        self._series: Series[C] = Series(self._name, self._cell)
+        self._by_items = self._series.by_items
+
+    def open(self, meter: api.Meter, metering: Metering) -> None:
+        self._metering = metering
+        self._sdk = None  # the last opening's
+        if self._scope is None or not metering.lean or metering.views:
+            sdk: Any = self._make(meter)
+            self._name, self._unit, self._description = sdk.name, sdk.unit, sdk.description
+            self._scope = sdk.instrumentation_scope
+            self._sdk = sdk if metering.routes(sdk) else None
+        self._series.reset(self._reset)
+
+    def _reset(self, cell: C) -> None:
+        cell.reset(exemplars=self._exemplars, routed=self._sdk)
+
+    @property
+    def _exemplars(self) -> bool:
+        return self._metering is not None and self._metering.exemplars
+
+    def _cell(self, attributes: Shared) -> C:
+        raise NotImplementedError
+
+    def _found(self, attributes: Attributes | None) -> C:
+        """The cell of these attributes: one look-up where the same items came before (series.py)."""
+        if attributes:
+            try:
+                found = self._by_items.get(tuple(attributes.items()))
+            except TypeError:  # a value that has no hash
+                return self._series.find(attributes)
+            if found is not None:
+                cell, kinds = found
+                if kinds is None or kinds == tuple(map(type, attributes.values())):
+                    return cell
+        return self._series.find(attributes)
+
+    def bind(self, attributes: Mapping[str, Any]) -> C:
+        """The series of these attributes: measuring on it looks nothing up. It stays valid over openings and forks."""
+        return self._series.find(attributes)
+
+    def collect(self, now_ns: int, since_ns: int) -> tuple[InstrumentationScope, data.Metric] | None:
+        points = [cell.point(now_ns, since_ns) for cell in self._series.cells()]
+        if not points or self._scope is None:
+            return None
+        return self._scope, data.Metric(self._name, self._description, self._unit, self._data(points))
+
+    def _data(self, points: Sequence[Any]) -> data.Sum | data.Histogram | data.Gauge:
+        raise NotImplementedError
+
+
+class _SumInstrument(_Synchronous[I, SumCell]):
+    _monotonic = False
+
+    def _cell(self, attributes: Shared) -> SumCell:
+        return SumCell(attributes, monotonic=self._monotonic, exemplars=self._exemplars, routed=self._sdk)
+
+    def add(self, amount: Number, attributes: Attributes | None = None, context: Context | None = None) -> None:
+        try:
+            self._found(attributes).add(amount, None if context is None else context.get(SPAN_KEY, INVALID_SPAN))
+        except Exception:  # noqa: BLE001 - a measurement must not fail the application
+            guard.report("a measurement")
+
+    def _data(self, points: Sequence[Any]) -> data.Sum:
+        return data.Sum(points, data.AggregationTemporality.CUMULATIVE, self._monotonic)
+
+
+class Counter(_SumInstrument[api.Counter], api.Counter):
+    _monotonic = True
+
+
+class UpDownCounter(_SumInstrument[api.UpDownCounter], api.UpDownCounter):
+    pass
+
+
+class Histogram(_Synchronous[api.Histogram, HistogramCell], api.Histogram):
+    def __init__(
+        self,
+        make: Callable[[api.Meter], api.Histogram],
+        meter: api.Meter,
+        metering: Metering | None,
+        bounds: tuple[float, ...],
+    ) -> None:
+        self._bounds = bounds
+        super().__init__(make, meter, metering)
+
+    def _cell(self, attributes: Shared) -> HistogramCell:
+        return HistogramCell(attributes, bounds=self._bounds, exemplars=self._exemplars, routed=self._sdk)
+
+    def record(self, amount: Number, attributes: Attributes | None = None, context: Context | None = None) -> None:
+        try:
+            self._found(attributes).record(amount, None if context is None else context.get(SPAN_KEY, INVALID_SPAN))
+        except Exception:  # noqa: BLE001 - a measurement must not fail the application
+            guard.report("a measurement")
+
+    def _data(self, points: Sequence[Any]) -> data.Histogram:
+        return data.Histogram(points, data.AggregationTemporality.CUMULATIVE)
+
+
+class Gauge(_Synchronous[Any, GaugeCell]):
+    """The API's synchronous gauge, which has no public class to inherit from yet."""
+
+    def _cell(self, attributes: Shared) -> GaugeCell:
+        return GaugeCell(attributes, exemplars=self._exemplars, routed=self._sdk)
+
+    def set(self, amount: Number, attributes: Attributes | None = None, context: Context | None = None) -> None:
+        try:
+            self._found(attributes).set(amount, None if context is None else context.get(SPAN_KEY, INVALID_SPAN))
+        except Exception:  # noqa: BLE001 - a measurement must not fail the application
+            guard.report("a measurement")
+
+    def _data(self, points: Sequence[Any]) -> data.Gauge:
+        return data.Gauge(points)
+
+
+class _Observable(Instrument[I]):
+    """An observable instrument; callbacks of later registrations under the same name are read as well.
+
+    The SDK would hand back the instrument that it has and drop the new callbacks with a log line.
+    """
+
+    def __init__(
+        self, make: Callable[[api.Meter, Sequence[CallbackT]], I], meter: api.Meter, metering: Metering | None
+    ) -> None:
+        self._callbacks: tuple[CallbackT, ...] = ()
+        super().__init__(lambda opened: make(opened, [self._read]), meter, metering)
+
+    def observe(self, callbacks: Sequence[CallbackT]) -> None:
+        """Reads these too, from the next collection on."""
+        self._callbacks = (*self._callbacks, *callbacks)
+
+    def _read(self, options: api.CallbackOptions) -> Iterable[api.Observation]:
+        found: list[api.Observation] = []
+        for callback in self._callbacks:
+            with guard.guarded("a callback of an observable instrument"):
+                found += callback(options)  # type: ignore[operator]
+        return found
+
+
+class ObservableCounter(_Observable[api.ObservableCounter], api.ObservableCounter):
+    pass
+
+
+class ObservableUpDownCounter(_Observable[api.ObservableUpDownCounter], api.ObservableUpDownCounter):
+    pass
+
+
+class ObservableGauge(_Observable[api.ObservableGauge], api.ObservableGauge):
+    pass

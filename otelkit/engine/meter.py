@@ -1,0 +1,155 @@
+"""A meter: makes instruments that follow the provider's openings."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import metrics as api
+from opentelemetry.metrics import CallbackT
+from opentelemetry.sdk.metrics.export import Metric
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from otelkit.engine.instruments import (
+    Counter,
+    Gauge,
+    Histogram,
+    Instrument,
+    ObservableCounter,
+    ObservableGauge,
+    ObservableUpDownCounter,
+    UpDownCounter,
+)
+
+if TYPE_CHECKING:
+    from otelkit.engine.metering import Metering
+
+# The specification's default boundaries, which the SDK does not export:
+# https://opentelemetry.io/docs/specs/otel/metrics/sdk/#explicit-bucket-histogram-aggregation
+_DEFAULT_BOUNDS = (
+    0.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    75.0,
+    100.0,
+    250.0,
+    500.0,
+    750.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    7500.0,
+    10000.0,
+)
+
+
+class Meter(api.Meter):
+    """A meter whose instruments follow the provider's openings; the same instrument asked for twice is one object."""
+
+    def __init__(self, name: str, version: str | None, schema_url: str | None) -> None:
+        super().__init__(name, version, schema_url)
+        self._real: api.Meter = api.NoOpMeter(name)
+        self._metering: Metering | None = None
+        self._instruments: dict[tuple[Any, ...], Instrument[Any]] = {}
+        self._guard = threading.Lock()
+
+    def open(self, real: api.Meter, metering: Metering) -> None:
+        """Lets every instrument of this meter work for this opening, whose SDK meter is `real`."""
+        with self._guard:
+            self._real = real
+            self._metering = metering
+            for instrument in self._instruments.values():
+                instrument.open(real, metering)
+
+    def collect(self, now_ns: int, since_ns: int) -> Iterable[tuple[InstrumentationScope, Metric]]:
+        """What the engine's cells say."""
+        for instrument in tuple(self._instruments.values()):
+            found = instrument.collect(now_ns, since_ns)
+            if found is not None:
+                yield found
+
+    def after_fork(self) -> None:
+        """In a forked child: a new lock."""
+        self._guard = threading.Lock()
+
+    def _kept(self, kind: type[Any], make: Callable[..., Any], *key: object, arguments: tuple[Any, ...] = ()) -> Any:
+        with self._guard:
+            place = (kind, *key)
+            found = self._instruments.get(place)
+            if found is None:
+                found = self._instruments[place] = kind(make, self._real, self._metering, *arguments)
+            return found
+
+    def _observed(
+        self,
+        kind: type[Any],
+        make: Callable[[api.Meter, Sequence[CallbackT]], Any],
+        callbacks: Sequence[CallbackT] | None,
+        *key: object,
+    ) -> Any:
+        found = self._kept(kind, make, *key)
+        found.observe([callback if callable(callback) else _from_generator(callback) for callback in callbacks or ()])
+        return found
+
+    def create_counter(self, name: str, unit: str = "", description: str = "") -> api.Counter:
+        return self._kept(Counter, lambda m: m.create_counter(name, unit, description), name, unit, description)  # type: ignore[no-any-return]
+
+    def create_up_down_counter(self, name: str, unit: str = "", description: str = "") -> api.UpDownCounter:
+        def make(meter: api.Meter) -> api.UpDownCounter:
+            return meter.create_up_down_counter(name, unit, description)
+
+        return self._kept(UpDownCounter, make, name, unit, description)  # type: ignore[no-any-return]
+
+    def create_histogram(
+        self,
+        name: str,
+        unit: str = "",
+        description: str = "",
+        *,
+        explicit_bucket_boundaries_advisory: Sequence[float] | None = None,
+    ) -> api.Histogram:
+        bounds = tuple(explicit_bucket_boundaries_advisory) if explicit_bucket_boundaries_advisory else None
+
+        def make(meter: api.Meter) -> api.Histogram:
+            return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=bounds)
+
+        found: api.Histogram = self._kept(
+            Histogram, make, name, unit, description, bounds, arguments=(bounds or _DEFAULT_BOUNDS,)
+        )
+        return found
+
+    def create_gauge(self, name: str, unit: str = "", description: str = "") -> Any:
+        return self._kept(Gauge, lambda m: m.create_gauge(name, unit, description), name, unit, description)
+
+    def create_observable_counter(
+        self, name: str, callbacks: Sequence[CallbackT] | None = None, unit: str = "", description: str = ""
+    ) -> api.ObservableCounter:
+        def make(meter: api.Meter, reads: Sequence[CallbackT]) -> api.ObservableCounter:
+            return meter.create_observable_counter(name, reads, unit, description)
+
+        return self._observed(ObservableCounter, make, callbacks, name, unit, description)  # type: ignore[no-any-return]
+
+    def create_observable_up_down_counter(
+        self, name: str, callbacks: Sequence[CallbackT] | None = None, unit: str = "", description: str = ""
+    ) -> api.ObservableUpDownCounter:
+        def make(meter: api.Meter, reads: Sequence[CallbackT]) -> api.ObservableUpDownCounter:
+            return meter.create_observable_up_down_counter(name, reads, unit, description)
+
+        return self._observed(ObservableUpDownCounter, make, callbacks, name, unit, description)  # type: ignore[no-any-return]
+
+    def create_observable_gauge(
+        self, name: str, callbacks: Sequence[CallbackT] | None = None, unit: str = "", description: str = ""
+    ) -> api.ObservableGauge:
+        def make(meter: api.Meter, reads: Sequence[CallbackT]) -> api.ObservableGauge:
+            return meter.create_observable_gauge(name, reads, unit, description)
+
+        return self._observed(ObservableGauge, make, callbacks, name, unit, description)  # type: ignore[no-any-return]
+
+
+def _from_generator(generator: Any) -> CallbackT:
+    """A function over a generator callback, which the API allows too: each SDK instrument would prime it anew."""
+    next(generator)
+    return lambda options: generator.send(options)

@@ -1,0 +1,65 @@
+"""A record's message as it leaves the process: without what servers, clients and Celery write into theirs and nobody
+may export, the values of query parameters and what tasks were given and returned.
+
+The record itself stays as it is, since the application's own handlers print it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from logging import LogRecord
+
+from otelkit.instrumentation.http import safe_query
+
+REDACTED = "REDACTED"
+
+# What follows a question mark, up to white space; the quotation mark behind it is the line's, not the query's.
+_QUERY = re.compile(r"\?(\S+?)(?=[\"']?(?:\s|$))")
+_SECRET_FIELDS = ("args", "kwargs", "return_value")
+
+
+def message(record: LogRecord) -> str:
+    """The message to export. Raises what formatting raises."""
+    return MESSAGES.get(record.name, LogRecord.getMessage)(record)
+
+
+def _without_query_values(record: LogRecord) -> str:
+    text = record.getMessage()
+    return _QUERY.sub(lambda found: f"?{safe_query(found[1])}", text) if "?" in text else text
+
+
+def _without_task_values(record: LogRecord) -> str:
+    """Celery fills its formats, which an application may have replaced, from one mapping with everything."""
+    fields = record.args
+    if not isinstance(fields, Mapping):
+        return record.getMessage()
+    return str(record.msg) % {**fields, **dict.fromkeys(_SECRET_FIELDS, REDACTED)}
+
+
+def _without_message_body(record: LogRecord) -> str:
+    """The consumer's complaints about messages hold body and headers; what is wrong is said by an exception."""
+    if not isinstance(record.args, tuple) or "body" not in str(record.msg):
+        return record.getMessage()
+    return str(record.msg) % tuple(arg if isinstance(arg, LookupError) else REDACTED for arg in record.args)
+
+
+def _without_call(record: LogRecord) -> str:
+    """The pool's `TaskPool: Apply <function> (args:… kwargs:…)`, at DEBUG."""
+    if not isinstance(record.args, tuple) or "args" not in str(record.msg):
+        return record.getMessage()
+    return str(record.msg) % (*record.args[:1], *(REDACTED for _ in record.args[1:]))
+
+
+MESSAGES: Mapping[str, Callable[[LogRecord], str]] = {
+    "uvicorn.access": _without_query_values,
+    "uvicorn.error": _without_query_values,  # the opening of a WebSocket
+    "gunicorn.access": _without_query_values,
+    "httpx": _without_query_values,
+    "urllib3.connectionpool": _without_query_values,
+    "celery.app.trace": _without_task_values,
+    "celery.worker.strategy": _without_task_values,
+    "celery.worker.consumer.consumer": _without_message_body,
+    "celery.pool": _without_call,
+}
+"""By the logger's name; every other logger's message is exported as it is."""

@@ -1,0 +1,246 @@
+"""One request or websocket connection, as telemetry sees it: from its scope to the last byte."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.propagators.textmap import Getter
+from opentelemetry.trace import Span, SpanKind, StatusCode
+
+from otelkit.engine import door
+from otelkit.engine.context import detach, variable, with_span
+from otelkit.engine.seams import propagate
+from otelkit.instrumentation import http, runtime
+from otelkit.runtime import guard
+from otelkit.signals import correlation, exceptions
+
+if TYPE_CHECKING:
+    from otelkit.instrumentation.asgi import AsgiLayer
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+application_logger = logging.getLogger("http.server")
+
+
+class _Headers(Getter[Mapping[str, str]]):
+    def get(self, carrier: Mapping[str, str], key: str) -> list[str] | None:
+        value = carrier.get(key)
+        return None if value is None else [value]
+
+    def keys(self, carrier: Mapping[str, str]) -> list[str]:
+        return list(carrier)
+
+
+_getter = _Headers()
+
+
+class Request:
+    """One request or websocket connection, from its scope to the last byte."""
+
+    __slots__ = (
+        "_active",
+        "_begin_ns",
+        "_context_token",
+        "_done",
+        "_error",
+        "_holder_token",
+        "_last_byte_ns",
+        "_layer",
+        "_method",
+        "_scope",
+        "_send",
+        "_start",
+        "_status",
+        "id",
+        "span",
+    )
+
+    def __init__(self, layer: AsgiLayer, scope: Scope, send: Send) -> None:
+        self._layer = layer
+        self._scope = scope
+        self._send = send
+        self._status: int | None = None
+        self._error: str | None = None
+        self._last_byte_ns = 0
+        self._done = False
+        runtime.watch_running_loop()
+        host = agent = b""
+        identity = None
+        carried = False
+        carriers = layer.carriers
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+            elif name == b"user-agent":
+                agent = value
+            elif name == b"x-request-id":
+                identity = value.decode("latin-1")
+            elif name in carriers:
+                carried = True
+        kind = scope["type"]
+        original = scope["method"] if kind == "http" else "GET"
+        self._method = method = http.known_method(original)
+        scheme = scope.get("scheme", "http")
+        self.id = http.request_id(identity)
+        self._start = start = layer.start(
+            method, scheme, scope.get("http_version", "1.1"), _pair(scope.get("server")), host, agent
+        )
+        own: dict[str, Any] = {"url.path": scope["path"]}
+        if client := scope.get("client"):
+            own["client.address"] = own["network.peer.address"] = client[0]
+            own["client.port"] = client[1]
+        if query := scope.get("query_string"):
+            own["url.query"] = http.safe_query(query.decode("latin-1"))
+        if method == "_OTHER":
+            own["http.request.method_original"] = original[:64]
+        settings = layer.settings
+        if settings.capture_request_headers:
+            own |= http.captured_headers(
+                "request", scope["headers"], settings.capture_request_headers, settings.sanitize_headers
+            )
+        context = None
+        if carried:
+            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+            context = propagate.extract(headers, getter=_getter)
+        self._holder_token, holder = correlation.open_holder({correlation.REQUEST_ID: self.id})
+        self.span: Span = layer.tracer.begin(
+            method if method != "_OTHER" else "HTTP", SpanKind.SERVER, start.shared, own, context
+        )
+        holder.entry_span = self.span
+        self._context_token = variable.set(with_span(self.span, context))
+        self._active = layer.active(method, scheme) if kind == "http" else None
+        if self._active is not None:
+            self._active.add(1, self.span)
+        self._begin_ns = perf_counter_ns()
+        if settings.log_request_started:
+            application_logger.debug("request started: %s %s", method, scope["path"])
+
+    async def send(self, message: Message) -> None:
+        """Passes a message on to the server, with the request's id in its head; the last one ends the request."""
+        kind = message["type"]
+        if kind == "http.response.start" or kind == "websocket.accept":
+            try:
+                self._head(message)
+            except Exception:  # noqa: BLE001 - a request is answered whatever telemetry does
+                guard.report("the head of a response")
+        elif kind == "websocket.close" and self._status is None:
+            self._status = 403  # closed before it was accepted: what the client sees
+        await self._send(message)
+        if kind == "http.response.body" and not message.get("more_body", False):
+            self._last_byte_ns = perf_counter_ns()
+            # Starlette answers an unhandled error with a whole 500 and raises it then: its exception is still to come.
+            if self._status is None or self._status < 500:
+                self.finish()
+
+    def _head(self, message: Message) -> None:
+        self._status = message.get("status", 101)
+        settings = self._layer.settings
+        headers = list(message.get("headers", ()))
+        if settings.capture_response_headers:
+            self.span.set_attributes(
+                http.captured_headers("response", headers, settings.capture_response_headers, settings.sanitize_headers)
+            )
+        for name, _ in headers:
+            if name == b"x-request-id" or name.lower() == b"x-request-id":
+                break
+        else:
+            headers.append((b"x-request-id", self.id.encode("latin-1")))
+        if settings.server_timing:
+            traceparent = door.traceparent(self.span)
+            if traceparent is not None:
+                headers.append((b"server-timing", b'traceparent;desc="%b"' % traceparent))
+        message["headers"] = headers
+
+    def fail(self, error: BaseException) -> None:
+        """Marks the request as failed by an exception that nobody handled; a cancelled one is no error."""
+        if self._status is None and isinstance(error, Exception):
+            self._status = 500
+        if isinstance(error, Exception):
+            self._error = exceptions.type_name(error)
+            with guard.guarded("the record of an exception"):
+                exceptions.record(self.span, error)
+
+    def finish(self) -> None:
+        """Ends the span and records the metrics; a second call does nothing."""
+        if self._done:
+            return
+        self._done = True
+        try:
+            self._finish()
+        except Exception:  # noqa: BLE001 - a request is answered whatever telemetry does
+            guard.report("the end of a request's telemetry")
+
+    def _finish(self) -> None:
+        elapsed_ns = (self._last_byte_ns or perf_counter_ns()) - self._begin_ns
+        layer, scope, span, status, method = self._layer, self._scope, self.span, self._status, self._method
+        route = template(scope)
+        error = self._error
+        if error is None and status is not None and status >= 500:
+            error = str(status)
+        if span.is_recording():
+            door.extend(span, self._start.shared, self._start.end(route, status, error))
+            if route is not None:
+                span.update_name(f"{method if method != '_OTHER' else 'HTTP'} {route}")
+            if error is not None and self._error is None:
+                span.set_status(StatusCode.ERROR)
+        if self._active is not None:
+            self._active.add(-1, span)
+            scheme, version = scope.get("scheme", "http"), scope.get("http_version", "1.1")
+            layer.duration(method, route, status, scheme, version, error).record(elapsed_ns / 1e9, span)
+        door.end_after(span, elapsed_ns)
+        if layer.settings.log_request_completed:
+            self._log_completed(route, elapsed_ns / 1e9)
+
+    def _log_completed(self, route: str | None, elapsed_s: float) -> None:
+        status = self._status or 0
+        level = logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO
+        client = self._scope.get("client")
+        application_logger.log(
+            level,
+            "request completed: %s %s %s %.1f ms",
+            self._method,
+            route,
+            status,
+            elapsed_s * 1000,
+            extra={
+                "http.request.method": self._method,
+                "http.route": route or "",
+                "http.response.status_code": status,
+                "duration": elapsed_s,
+                "client.address": client[0] if client else "",
+            },
+        )
+
+    def close(self) -> None:
+        """Leaves the request's context."""
+        detach(self._context_token)
+        correlation.close_holder(self._holder_token)
+
+
+def _pair(found: Any) -> Any:
+    """An address as a key: servers give tuples or lists."""
+    return tuple(found) if isinstance(found, list) else found
+
+
+def template(scope: Scope) -> str | None:
+    """The route's template with the prefixes of mounts and routers; None where no route matched.
+
+    `scope["route"]` knows neither an including router's prefix (fastapi keeps that in its own context) nor a mount's,
+    which is what the application's root path has gained.
+    """
+    own = scope.get("fastapi")
+    context = own.get("effective_route_context") if isinstance(own, Mapping) else None
+    route = scope.get("route")
+    path = getattr(context, "path_format", None) or getattr(route, "path_format", None) or getattr(route, "path", None)
+    if not isinstance(path, str):
+        return None
+    outer = scope.get("app_root_path")
+    mounted = str(scope.get("root_path", ""))[len(outer) :] if isinstance(outer, str) else ""
+    return mounted + path
