@@ -104,7 +104,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", type=_one_of(parts), help=f"some of {', '.join(parts)}; else all")
     parser.add_argument("--peers", type=_some_of(peers), default=peers, help=f"comma list of {', '.join(peers)}")
     parser.add_argument("--rounds", type=_positive, default=5, help="rounds of everything (%(default)s)")
-    parser.add_argument("--requests", type=_positive, default=1000, help="of a route, or tasks, a round (%(default)s)")
+    parser.add_argument("--requests", type=_positive, default=500, help="of a route, or tasks, a round (%(default)s)")
     parser.add_argument("--seconds", type=_positive, default=15, help="how long throughput is held (%(default)s)")
     parser.add_argument("--memory-requests", type=_positive, default=100_000, help="(%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")

@@ -17,7 +17,6 @@ from benchmarks.cpu import used_s
 from benchmarks.peers import peer
 from benchmarks.processes import Child, Received, Sink, sink
 
-TURN = 100
 _KINDS = ("spans", "logs")
 # How many requests make spans, where a share of them does, is chance; with so many expected, a third of them is not.
 _ENOUGH = 20
@@ -26,11 +25,14 @@ _CHANCE = 3
 
 @dataclass(frozen=True)
 class Workload:
-    """What is done over and over; `key` is its name in what peers say that they send."""
+    """What is done over and over; `key` is its name in what peers say that they send, `turn` how often a peer does it
+    before the next one has its turn.
+    """
 
     key: str
     title: str
     unit: str
+    turn: int
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,8 @@ def _round(result: Comparison, number: int, running: Sequence[_Running], count: 
             started_s[each.name] = each.settle()[0]
     done = 0
     while done < count:
-        turn = min(TURN, count - done)
-        for each in _turned(running, done // TURN):
+        turn = min(result.workload.turn, count - done)
+        for each in _turned(running, done // result.workload.turn):
             if each.name not in result.failures:
                 with _failing(result, each.name):
                     each.load.run(result.workload, done, turn)

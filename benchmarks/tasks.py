@@ -12,7 +12,7 @@ from benchmarks.requests import ORDERS, shop
 from benchmarks.rounds import Comparison, Load, Workload, compare
 from benchmarks.work import TASK
 
-READ_ORDER = Workload("task", "Celery task", "task")
+READ_ORDER = Workload("task", "Celery task", "task", turn=25)
 _WARM_UP = 200
 
 

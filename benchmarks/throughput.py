@@ -1,7 +1,7 @@
 """How many records a second one process makes and delivers without losing one: half spans, half log records, gzip.
 
-Looks for the highest rate at which all that was made arrives, then holds it: a rate that loses a record in the long
-run is lowered until none is lost.
+Looks for the highest rate that can be asked for so that all that is made arrives, then holds it: a rate that loses a
+record in the long run is lowered until none is lost.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def _highest(producer: Child, receiver: Sink, seconds: float) -> Throughput:
         if found is None:
             lost = rate
         else:
-            kept = found
-            if found * _PRECISION < rate:  # it makes no more than that, and loses none of it
+            kept = rate
+            if found < rate / 2:  # it makes as many as it can, and loses none of them
                 break
         rate = kept * _STEP if lost == float("inf") else (kept + lost) / 2
     started_s = used_s(producer.pid)
@@ -83,11 +83,11 @@ def _highest(producer: Child, receiver: Sink, seconds: float) -> Throughput:
 
 
 def delivered_rate(producer: Child, receiver: Sink, rate: float, seconds: float) -> float | None:
-    """Records a second that were made of those asked for, where all arrived; None where some did not."""
+    """Records a second that were made and sent, of those asked for, where all arrived; None where some did not."""
     answer = producer.ask(rate=rate, seconds=seconds)
     received = receiver.received()
     arrived = sum(sum(received[kind].values()) for kind in ("spans", "logs"))
-    return answer["made"] / answer["making_s"] if arrived >= answer["made"] else None
+    return answer["made"] / answer["seconds"] if arrived >= answer["made"] else None
 
 
 def shown(found: Mapping[str, Throughput], seconds: float) -> str:

@@ -16,8 +16,9 @@ from opentelemetry.trace import Link, SpanKind
 from otelkit.delivery.records import Shared
 from otelkit.engine.context import current_span, with_span
 from otelkit.engine.logs import Logger
-from otelkit.engine.span import Span, UnsampledSpan
+from otelkit.engine.span import Span
 from otelkit.engine.tracing import Tracer
+from otelkit.engine.unsampled import UnsampledSpan
 
 
 class Begins(Protocol):
@@ -107,7 +108,8 @@ def extend(span: Any, before: Shared, after: Shared) -> None:
     """Gives a span that began with the shared attributes `before` those of `after`, which has all of them."""
     if type(span) is Span and span.shared is before:
         span.shared = after
-        span.settle()
+        if span.own is not None and not after.keys().isdisjoint(span.own):
+            span.settle()
     else:
         span.set_attributes({key: value for key, value in after.items() if key not in before})
 

@@ -1,8 +1,6 @@
 """The span of the hot path: what the SDK's span does, at a fraction of its cost.
 
-Three layers of attributes, so that most of them are neither copied nor encoded for each span: `shared` (those of a
-statement, a route, a task: made once by an instrumentation), `bound` (those of the request or task) and `own`. No key
-is in two of them. Whatever is rare (events, links, a status) lies in `details`.
+Its attributes lie in layers (layers.py); whatever is rare (events, links, a status) lies in `details`.
 
 No locks: each step relies on CPython handing the interpreter over only at calls and backward jumps, so that a load
 and a store next to each other are one step. A free-threaded build takes a lock for the one step that must not be
@@ -14,12 +12,11 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter_ns, time_ns
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import trace as api
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk import trace as sdk
@@ -30,9 +27,10 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.trace.status import Status, StatusCode
 
-from otelkit.delivery.records import REMOTE_PARENT, Shared
-from otelkit.engine.attributes import SIMPLE, Taken
+from otelkit.delivery.records import Shared
+from otelkit.engine.attributes import Taken
 from otelkit.engine.instrumentation_info import Informed
+from otelkit.engine.layers import Layers, late
 from otelkit.runtime import guard
 from otelkit.signals import exceptions
 
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("otelkit.engine")
 
 _UNSET = Status()
-_NONE: Mapping[str, Any] = MappingProxyType({})
 _ending = None if getattr(sys, "_is_gil_enabled", lambda: True)() else threading.Lock()
 
 
@@ -70,14 +67,14 @@ class _Ended(Informed, ReadableSpan):
     """What processors and exporters get."""
 
 
-class Span(Informed, sdk.Span):
+class Span(Layers, Informed, sdk.Span):
     """A span that is recorded; `Tracer.begin` makes it. Safe in threads as far as the SDK's is."""
 
     __slots__ = (
+        "_above",
         "_began",
         "_context",
         "_open",
-        "_parent",
         "_tracing",
         "bound",
         "details",
@@ -111,7 +108,7 @@ class Span(Informed, sdk.Span):
     instrumentation_scope: InstrumentationScope
     _began: int
     _context: SpanContext | None
-    _parent: SpanContext | None
+    _above: SpanContext | Span | None
     _tracing: Tracing
     _open: Tracing | None
 
@@ -131,127 +128,29 @@ class Span(Informed, sdk.Span):
 
     @property
     def parent(self) -> SpanContext | None:
-        if self._parent is None and self.parent_id:
-            remote = bool(self.flags & REMOTE_PARENT)
-            self._parent = SpanContext(
-                self.trace_id, self.parent_id, remote, TraceFlags(self.flags & 0xFF), self.trace_state
+        parent = self._above
+        if type(parent) is Span:
+            parent = self._above = parent.get_span_context()
+        elif parent is None and self.parent_id:  # a span of this process, and this one has ended
+            parent = self._above = SpanContext(
+                self.trace_id, self.parent_id, False, TraceFlags(self.flags & 0xFF), self.trace_state
             )
-        return self._parent
+        return parent  # type: ignore[return-value]  # no span any more
 
     def is_recording(self) -> bool:
         return self.end_time is None
 
-    # -- what it says
-
-    def set_attribute(self, key: str, value: Any) -> None:
-        if self.end_time is not None:
-            _late("set_attribute")
-            return
-        own = self.own
-        tracing = self._tracing
-        if (
-            type(own) is dict
-            and type(value) in SIMPLE
-            and type(key) is str
-            and key
-            and self.shared is None
-            and self.bound is None
-            and tracing.span_attributes.plain
-            and (len(own) < tracing.span_attributes.most or key in own)
-        ):
-            if key in own:
-                del own[key]  # the newest stands last, as in the SDK
-            own[key] = value
-            return
-        try:
-            if isinstance(key, str):
-                self._add({key: value})
-            else:
-                self._bounded().dropped += 1
-        except Exception:  # noqa: BLE001 - a value that cannot be read must not fail the application
-            guard.report("an attribute of a span")
-
-    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
-        if self.end_time is not None:
-            _late("set_attributes")
-            return
-        try:
-            if attributes:
-                self._add(attributes)
-        except Exception:  # noqa: BLE001 - as above
-            guard.report("the attributes of a span")
-
-    def _add(self, attributes: Mapping[str, Any]) -> None:
-        limits = self._tracing.span_attributes
-        own = self.own
-        if own is None or type(own) is dict:
-            taken = limits.take(attributes)
-            if type(taken) is dict:
-                if own is None and not self._layered(taken):
-                    self.own = taken
-                    return
-                if own is not None and not self._layered({**own, **taken}):
-                    for key in taken:
-                        own.pop(key, None)  # the newest stands last, as in the SDK
-                    own.update(taken)
-                    return
-                merged = self._merged()
-                for key in taken:
-                    merged.pop(key, None)
-                merged.update(taken)
-                if len(merged) <= limits.most:
-                    self.own = merged
-                    self.shared = self.bound = None
-                    return
-        limits.add(self._bounded(), attributes)
-
-    def settle(self) -> None:
-        """Sets the layers right after one of them was set: no key in two of them, and all of them within the limits."""
-        own, shared, bound = self.own, self.shared, self.bound
-        limits = self._tracing.span_attributes
-        if self._layered(own or _NONE) or not (shared is None or bound is None or shared.keys().isdisjoint(bound)):
-            merged = self._merged()
-            if limits.plain and (own is None or type(own) is dict) and len(merged) <= limits.most:
-                self.own = merged
-                self.shared = self.bound = None
-                return
-        elif limits.plain:
-            return
-        self._bounded()
-
-    def _layered(self, attributes: Mapping[str, Any]) -> bool:
-        """Whether one of these keys is in a layer below `own`, or the layers come near the limit."""
-        count = len(attributes)
-        for layer in (self.shared, self.bound):
-            if layer is not None:
-                if not layer.keys().isdisjoint(attributes):
-                    return True
-                count += len(layer)
-        return count > self._tracing.span_attributes.most
-
-    def _merged(self) -> dict[str, Any]:
-        return {**(self.bound or _NONE), **(self.shared or _NONE), **(self.own or _NONE)}
-
-    def _bounded(self) -> Any:
-        """The attributes in OpenTelemetry's own container, which every oddity goes through."""
-        own = self.own
-        if own is None or type(own) is dict or self.shared is not None or self.bound is not None:
-            dropped = getattr(own, "dropped", 0)
-            own = self._tracing.span_attributes.bounded(self._merged())
-            own.dropped += dropped
-            self.own = own
-            self.shared = self.bound = None
-        return own
+    # -- what it says (its attributes: layers.py)
 
     def update_name(self, name: str) -> None:
         if self.end_time is not None:
-            _late("update_name")
+            late("update_name")
             return
         self.name = name
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         if self.end_time is not None:
-            _late("set_status")
+            late("set_status")
             return
         code = status.status_code if isinstance(status, Status) else status
         if not isinstance(code, StatusCode) or code is StatusCode.UNSET or self.status.status_code is StatusCode.OK:
@@ -264,7 +163,7 @@ class Span(Informed, sdk.Span):
 
     def add_event(self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None) -> None:
         if self.end_time is not None:
-            _late("add_event")
+            late("add_event")
             return
         try:
             limits = self._tracing.limits
@@ -275,7 +174,7 @@ class Span(Informed, sdk.Span):
 
     def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
         if self.end_time is not None:
-            _late("add_link")
+            late("add_link")
             return
         try:
             self._link(context, attributes)
@@ -335,7 +234,7 @@ class Span(Informed, sdk.Span):
             with _ending:
                 tracing, self._open = self._open, None
         if tracing is None:
-            _late("end")
+            late("end")
             return
         if end_time is not None:
             self.end_time = end_time
@@ -346,6 +245,8 @@ class Span(Informed, sdk.Span):
             self.end_time = self.start_time + perf_counter_ns() - self._began
         if tracing.processors:
             tracing.ended(self)
+        if type(self._above) is Span:
+            self._above = None  # spans that follow each other forever must not hold all that went before
         put = tracing.put
         if put is not None and self.flags & 1:
             put(self)
@@ -360,14 +261,6 @@ class Span(Informed, sdk.Span):
         self.end()
 
     # -- what a processor reads
-
-    @property
-    def attributes(self) -> Mapping[str, Any]:
-        return MappingProxyType(self._merged())
-
-    @property
-    def dropped_attributes(self) -> int:
-        return getattr(self.own, "dropped", 0)
 
     @property
     def status(self) -> Status:
@@ -421,60 +314,5 @@ class Span(Informed, sdk.Span):
         return f"Span(name={self.name!r}, context={self.get_span_context()})"
 
 
-class UnsampledSpan(api.NonRecordingSpan):
-    """A span that is not recorded; its identity is made when somebody asks.
-
-    `asks_again` says that the sampler may decide otherwise for a child: it does not follow the parent.
-    """
-
-    __slots__ = ("_span_context", "_span_id", "asks_again", "flags", "make_span_id", "trace_id", "trace_state")
-
-    trace_id: int
-    flags: int
-    trace_state: TraceState | None
-    make_span_id: Callable[[], int]
-    _span_id: int
-    _span_context: SpanContext | None
-
-    def __init__(
-        self,
-        trace_id: int,
-        flags: int,
-        trace_state: TraceState | None,
-        make_span_id: Callable[[], int],
-        *,
-        asks_again: bool,
-    ) -> None:
-        # Not the base class's, which wants the context at once.
-        self.trace_id = trace_id
-        self.flags = flags
-        self.trace_state = trace_state
-        self.make_span_id = make_span_id
-        self.asks_again = asks_again
-        self._span_id = 0
-        self._span_context = None
-
-    @property
-    def span_id(self) -> int:
-        if not self._span_id:
-            self._span_id = self.make_span_id()
-        return self._span_id
-
-    def get_span_context(self) -> SpanContext:
-        context = self._span_context
-        if context is None:
-            context = self._span_context = SpanContext(
-                self.trace_id, self.span_id, False, TraceFlags(self.flags), self.trace_state
-            )
-        return context
-
-    def __repr__(self) -> str:
-        return f"UnsampledSpan({self.get_span_context()})"
-
-
 def _immutable(count: int | None, attributes: Mapping[str, Any] | None, length: int | None) -> Any:
     return BoundedAttributes(count, attributes, immutable=True, max_value_len=length)
-
-
-def _late(what: str) -> None:
-    logger.warning("%s on a span that has ended does nothing", what)

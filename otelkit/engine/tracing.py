@@ -7,6 +7,7 @@ that: they look at the provider's present opening at each span.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from random import getrandbits
 from time import perf_counter_ns, time_ns
@@ -18,10 +19,9 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import sampling
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
-from opentelemetry.sdk.util.instrumentation import InstrumentationInfo, InstrumentationScope
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
-from typing_extensions import deprecated
 
 from otelkit.delivery.records import REMOTE_PARENT, Shared, SpanRecord
 from otelkit.engine.attributes import AttributeLimits, Taken
@@ -29,13 +29,16 @@ from otelkit.engine.context import SPAN_KEY, variable
 from otelkit.engine.current import CurrentSpan
 from otelkit.engine.instrumentation_info import info
 from otelkit.engine.seams import ForklessTracerProvider, on_ending
-from otelkit.engine.span import Span, UnsampledSpan
+from otelkit.engine.span import Span
+from otelkit.engine.unsampled import UnsampledSpan
 from otelkit.runtime import guard
 from otelkit.signals import correlation
 from otelkit.signals.suppression import SilenceableSampler, silent
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+
+logger = logging.getLogger("otelkit.engine")
 
 _SAMPLED, _RANDOM = 0x01, 0x02
 _KEPT_FLAGS = _SAMPLED | _RANDOM
@@ -171,6 +174,8 @@ class TracerProvider(ForklessTracerProvider):
         schema_url: str | None = None,
         attributes: Attributes = None,
     ) -> api.Tracer:
+        if not instrumenting_module_name:
+            logger.error("get_tracer was called without a name")
         tracer = Tracer(self, (instrumenting_module_name or "", instrumenting_library_version, schema_url, attributes))
         if len(self._made) >= _KEPT_TRACERS:
             return tracer  # an application that makes up names
@@ -223,11 +228,7 @@ class Tracer(sdk.Tracer):
     resource = property(lambda self: self._provider.resource)
     sampler = property(lambda self: self._provider.sampler)
     id_generator = property(lambda self: self._provider.id_generator)
-
-    @property
-    @deprecated("You should use the instrumentation_scope of spans. Deprecated since version 1.11.1.")
-    def instrumentation_info(self) -> InstrumentationInfo:  # type: ignore[override]
-        return info(self.scope)
+    instrumentation_info = property(lambda self: info(self.scope))
 
     def start_span(
         self,
@@ -262,7 +263,8 @@ class Tracer(sdk.Tracer):
     ) -> Any:
         """Starts a span, as `start_span` does: the door for otelkit's own instrumentations.
 
-        `shared` are attributes that many spans have: they are not copied, and encoded once.
+        `shared` are attributes that many spans have: they are not copied, and encoded once. Beside them, `attributes`
+        is a new dict of simple values under other keys, which is taken over as it is.
         """
         tracing = self._provider.tracing
         if tracing is None or tracing.sdk is not None:
@@ -319,23 +321,19 @@ class Tracer(sdk.Tracer):
         span.flags = flags & (_RANDOM | (REMOTE_PARENT if foreign is not None else 0)) | sampled
         span.trace_state = trace_state
         span.end_time = span.details = span._context = None
-        span._parent = foreign
+        span._above = foreign if foreign is not None else parent
         span._tracing = span._open = tracing
         span.instrumentation_scope = self.scope
         own: Taken | None = None
         if attributes:
-            try:
-                own = tracing.span_attributes.take(attributes)
-            except Exception:  # noqa: BLE001 - attributes that cannot be read must not fail the application
-                guard.report("the attributes of a span")
-        span.shared = shared
-        span.own = own
-        values = correlation.bound()
-        span.bound = values
-        if shared is not None or values is not None:
-            both = shared is not None and values is not None and not values.keys().isdisjoint(shared)
-            if both or own is not None or tracing.span_attributes.tight:
-                span.settle()
+            if shared is not None and not tracing.span_attributes.tight:
+                own = attributes  # type: ignore[assignment]  # an instrumentation's own
+            else:
+                try:
+                    own = tracing.span_attributes.take(attributes)
+                except Exception:  # noqa: BLE001 - attributes that cannot be read must not fail the application
+                    guard.report("the attributes of a span")
+        span.lay(shared, own, correlation.bound())
         if links:
             span.take_links(links)
         if start_time is None:

@@ -345,7 +345,7 @@ class Maker:
         if shape < 0.2:
             return None
         if shape < 0.5:
-            return {self.choose(KEYS): self._random.randint(0, 9) for _ in self.upto(6)}
+            return {self.choose("abcdef"): self._random.randint(0, 9) for _ in self.upto(6)}
         return {self.key(): self.value() for _ in self.upto(6)}
 
     def time(self) -> int:

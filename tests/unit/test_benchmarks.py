@@ -22,7 +22,7 @@ from benchmarks.report import Spread, table
 from benchmarks.rounds import Comparison, Measured, Workload, missing, summed
 from benchmarks.sinks.datadog import Reader
 
-PING = Workload("ping", "GET /ping", "request")
+PING = Workload("ping", "GET /ping", "request", turn=100)
 NOTHING: processes.Received = {"spans": {}, "logs": {}, "points": {}, "unknown": {}}
 
 

@@ -6,8 +6,9 @@ The programs of test_parity_traces.py and test_parity_logs.py say what the engin
 from __future__ import annotations
 
 import io
+import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from opentelemetry._logs import SeverityNumber
@@ -25,7 +26,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 
 from tests.support.parity import ENGINES, RESOURCE, CountedIds, Emitted, Engine, EngineName, dump, quiet
 from tests.support.programs import Chosen
@@ -291,3 +292,22 @@ def test_the_sdks_log_exporters_get_the_same() -> None:
     assert found[0] == found[1]
     assert found[0][0][0] == found[0][0][1]
     assert found[0][1].count('"event_name": "event"') == 1
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_spans_that_follow_each_other_forever_let_the_old_ones_go(name: EngineName) -> None:
+    """A span tells who its parent is, after its end too, and does not keep the parent's attributes in memory."""
+    tracer = Engine(name, {"OTEL_TRACES_EXPORTER": "none"}).tracer_provider.get_tracer("t")
+    span = tracer.start_span("first")
+    first = weakref.ref(span)
+    for _ in range(3):
+        parent = span
+        span = tracer.start_span("next", context=set_span_in_context(parent))
+        parent.end()
+    assert first() is None
+    child, context = cast(sdk.ReadableSpan, span), parent.get_span_context()
+    assert child.parent is context
+    other = cast(sdk.ReadableSpan, tracer.start_span("other", context=set_span_in_context(parent)))
+    span.end()
+    cast(sdk.Span, other).end()
+    assert child.parent == other.parent == context
