@@ -104,11 +104,8 @@ def compare(
     """Runs every peer in every round, one workload after the other. A peer that fails is out, with its reason."""
     results = [Comparison(workload) for workload in workloads]
     for number in range(rounds):
-        print(
-            f"{', '.join(each.title for each in workloads)}: round {number + 1} of {rounds}",
-            file=sys.stderr,
-            flush=True,
-        )
+        titles = ", ".join(each.title for each in workloads)
+        print(f"{titles}: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
         with ExitStack() as stack:
             running = []
             for name, receiver in receivers.items():
@@ -117,7 +114,7 @@ def compare(
                     continue
                 try:
                     running.append(_Running(name, stack.enter_context(start(name, receiver)), receiver))
-                except RuntimeError as error:
+                except (RuntimeError, OSError) as error:
                     _fail(wanted, name, error)
             for result in results:
                 able = [each for each in running if each.name not in result.failures]

@@ -81,13 +81,15 @@ class Intake:
         """The request of the spans; fails where one could not be encoded."""
         request, failed = self._encoder.spans(self.spans)
         assert not failed, f"{failed} spans cannot be encoded"
-        return ExportTraceServiceRequest.FromString(request)
+        decoded: ExportTraceServiceRequest = ExportTraceServiceRequest.FromString(request)
+        return decoded
 
     def logs_request(self) -> ExportLogsServiceRequest:
         """The request of the log records; fails where one could not be encoded."""
         request, failed = self._encoder.logs(self.logs)
         assert not failed, f"{failed} log records cannot be encoded"
-        return ExportLogsServiceRequest.FromString(request)
+        decoded: ExportLogsServiceRequest = ExportLogsServiceRequest.FromString(request)
+        return decoded
 
 
 @functools.lru_cache(1024)
@@ -114,7 +116,8 @@ class Engine:
             tuple(sorted({"OTEL_METRICS_EXPORTER": "none", "OTELKIT_ENGINE": name, **(environ or {})}.items()))
         )
         self.intake = Intake()
-        opening = open_engine(self.settings, RESOURCE, pipeline or self.intake, extras)
+        front: Any = pipeline or self.intake
+        opening = open_engine(self.settings, RESOURCE, front, extras)
         self.tracer_provider = TracerProvider()
         self.tracer_provider.open(opening.tracing)
         if ids is not None:

@@ -269,7 +269,10 @@ class Block:
 
     def _run(self, run: Run) -> None:
         tracer, arguments = self.start.arguments(run)
-        options = {"record_exception": self.record_exception, "set_status_on_exception": self.set_status_on_exception}
+        options: dict[str, Any] = {
+            "record_exception": self.record_exception,
+            "set_status_on_exception": self.set_status_on_exception,
+        }
         if self.how == "span":
             with tracer.start_span(**arguments, **options) as span:
                 self._inside(run, span)
