@@ -19,8 +19,8 @@ from benchmarks.processes import Child, Sink, child, clean_environment
 from benchmarks.rounds import Comparison, Load, Workload, compare, sinks
 from examples.shop.redis_server import redis_server
 
-PING = Workload("ping", "GET /ping", "request", turn=100)
-ORDER = Workload("order", "GET /orders/{number}", "request", turn=50)
+PING = Workload("ping", "GET /ping", "request", turn=25)
+ORDER = Workload("order", "GET /orders/{number}", "request", turn=20)
 ORDERS = 500
 _WARM_UP = 200
 

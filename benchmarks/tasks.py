@@ -12,7 +12,7 @@ from benchmarks.requests import ORDERS, shop
 from benchmarks.rounds import Comparison, Load, Workload, compare
 from benchmarks.work import TASK
 
-READ_ORDER = Workload("task", "Celery task", "task", turn=25)
+READ_ORDER = Workload("task", "Celery task", "task", turn=20)
 _WARM_UP = 200
 
 

@@ -333,7 +333,7 @@ def _snapshot(body: Any) -> Any:
     if isinstance(body, bytearray):
         return bytes(body)
     if isinstance(body, Mapping):
-        return {str(key): _snapshot(value) for key, value in body.items()}
+        return {key: _snapshot(value) for key, value in body.items()}
     if isinstance(body, (Sequence, set, frozenset)):
         return tuple(map(_snapshot, body))
     return str(body)

@@ -27,6 +27,7 @@ from otelkit.delivery.report import FlushReport
 from otelkit.engine.logs import LoggerProvider
 from otelkit.engine.opening import Extras, open_engine
 from otelkit.engine.tracing import TracerProvider
+from otelkit.signals import correlation
 
 EngineName = Literal["otelkit", "sdk"]
 ENGINES: tuple[EngineName, EngineName] = ("otelkit", "sdk")
@@ -176,7 +177,8 @@ class References:
 
 
 def quiet() -> Iterator[None]:
-    """For a fixture: OpenTelemetry and otelkit log each attribute that is no good, thousands of them in a test."""
+    """For a fixture: nothing is bound, and OpenTelemetry and otelkit do not log each attribute that is no good."""
+    token, _ = correlation.open_holder({})
     loggers = [logging.getLogger(name) for name in ("opentelemetry", "otelkit")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -184,6 +186,7 @@ def quiet() -> Iterator[None]:
     yield
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
+    correlation.close_holder(token)
 
 
 # -- comparing

@@ -215,7 +215,7 @@ def test_what_is_bound_to_the_request_is_on_the_records_alike(limits: dict[str, 
         logger = engine.logger_provider.get_logger("l")
 
         def records(logger: OwnLogger = logger) -> None:
-            correlation.holder().bind({"user.id": "somebody", "key": "bound", "shared": "bound"})
+            correlation.open_holder({"user.id": "somebody", "key": "bound", "shared": "bound"})
             shared = Shared({"shared": "its own"})
             logger.emit(body="bare")
             logger.emit(body="own", attributes={"key": "its own"})

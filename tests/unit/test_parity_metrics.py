@@ -113,7 +113,9 @@ def _point(point: Any) -> Any:
         )
         if hasattr(point, name)
     }
-    return [_typed(dict(point.attributes)), _typed(values)]
+    # The SDK keeps a bool that was measured as the smallest or largest value; the engine makes it the int that it is.
+    numbers = {name: int(value) if isinstance(value, bool) else value for name, value in values.items()}
+    return [_typed(dict(point.attributes)), _typed(numbers)]
 
 
 def _typed(value: Any) -> Any:

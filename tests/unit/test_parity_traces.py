@@ -309,7 +309,7 @@ def test_what_is_bound_to_the_request_is_on_the_spans_alike(limits: dict[str, st
         tracer = cast(Tracer, engine.tracer_provider.get_tracer("t"))
 
         def spans(tracer: Tracer = tracer) -> None:
-            correlation.holder().bind({"user.id": "somebody", "key": "bound", "shared": "bound"})
+            correlation.open_holder({"user.id": "somebody", "key": "bound", "shared": "bound"})
             tracer.start_span("bare").end()
             tracer.start_span("own", attributes={"key": "its own"}).end()
             tracer.begin("shared", shared=Shared({"shared": "its own"})).end()
