@@ -63,6 +63,9 @@ def test_servers_with_workers(sink: Sink, tmp_path: Path, command: list[str]) ->
     words = [word.format(port=port) for word in command]
     with running(words, cwd=tmp_path, environ=environ, log=log) as process:
         wait_until_up(f"http://127.0.0.1:{port}/nowhere", process, log)
+        # gunicorn does not end a worker that it is starting when the signal comes.
+        workers = 2 if {"-w", "--workers"} & set(words) else 1
+        sink.wait_for(lambda: log.read_text().count("startup complete") == workers, "every worker")
         for _ in range(20):
             assert get(f"http://127.0.0.1:{port}/")[0] == 200
     sink.wait_for(lambda: len(sink.named("GET /")) == 20, f"20 spans\n{log.read_text()}")

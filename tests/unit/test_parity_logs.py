@@ -4,6 +4,8 @@ What may differ, and nothing else:
 - nothing raises into the application, whatever a processor does;
 - a body is taken as it is when it is emitted, where the SDK sends what became of it until then;
 - the SDK warns (LogRecordDroppedAttributesWarning) when a limit drops attributes, otelkit's engine counts them only;
+- records that need the SDK's logger and those that do not come in two groups of one scope, and a record that is in no
+  trace has no flags;
 - the values bound to a request stand before the record's own attributes, and are the first to go at the limit;
 - bodies and attributes that OTLP has no place for (integers beyond 64 bits, lone surrogates, other objects) become
   texts; the SDK's encoder drops the attribute, or with a body the whole batch.

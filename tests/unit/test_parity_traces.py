@@ -6,6 +6,8 @@ What may differ, and nothing else:
 - a span without explicit times lasts what the monotonic clock says;
 - an exception that leaves a block is recorded by otelkit's signals (`error.type`, the status, an event) on both
   engines, and so is not what the SDK's `use_span` would record;
+- the type of an exception of the program that runs has no `__main__.` before it;
+- a sampler that is set on the provider decides for the tracers that are there, too;
 - the values bound to a request stand before the span's own attributes, and are the first to go at the limit;
 - the SDK's encoder leaves out a span's and a link's W3C flags and a link's trace state, and drops attributes that OTLP
   has no place for (integers beyond 64 bits, lone surrogates), which otelkit sends as texts.
