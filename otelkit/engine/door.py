@@ -7,6 +7,7 @@ They could do everything through OpenTelemetry's API; this way costs them a frac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import perf_counter_ns, time_ns
 from typing import Any, Protocol
 
 from opentelemetry import _logs, metrics, trace
@@ -114,13 +115,12 @@ def extend(span: Any, before: Shared, after: Shared) -> None:
         span.set_attributes({key: value for key, value in after.items() if key not in before})
 
 
-def end_after(span: Any, elapsed_ns: int) -> None:
-    """Ends a span so many nanoseconds (monotonic) after its start."""
-    if type(span) is Span:
-        span.end(span.start_time + elapsed_ns)
-    else:
-        started = getattr(span, "start_time", None)
-        span.end(started + elapsed_ns if started is not None else None)
+def end_at(span: Any, end_ns: int) -> None:
+    """Ends a span as of a past reading of `time.perf_counter_ns`."""
+    clock = span.clock if type(span) is Span else None
+    if clock is None:
+        clock = time_ns() - perf_counter_ns()
+    span.end(end_ns + clock)
 
 
 def traceparent(span: Any) -> bytes | None:

@@ -2,6 +2,10 @@
 
 Its attributes lie in layers (layers.py); whatever is rare (events, links, a status) lies in `details`.
 
+Spans below one local root share its clock: the wall clock's lead over the monotonic one (`clock`, nanoseconds) as the
+root began. The wall clock may be set meanwhile, and two readings of it lie a thread switch apart: a span would last
+minus an hour, or end after its parent. None where the caller said when the span began.
+
 No locks: each step relies on CPython handing the interpreter over only at calls and backward jumps, so that a load
 and a store next to each other are one step. A free-threaded build takes a lock for the one step that must not be
 taken twice, the end.
@@ -72,11 +76,11 @@ class Span(Layers, Informed, sdk.Span):
 
     __slots__ = (
         "_above",
-        "_began",
         "_context",
         "_open",
         "_tracing",
         "bound",
+        "clock",
         "details",
         "end_time",
         "flags",
@@ -105,8 +109,8 @@ class Span(Layers, Informed, sdk.Span):
     bound: Shared | None
     own: Taken | None
     details: Details | None
+    clock: int | None
     instrumentation_scope: InstrumentationScope
-    _began: int
     _context: SpanContext | None
     _above: SpanContext | Span | None
     _tracing: Tracing
@@ -166,6 +170,8 @@ class Span(Layers, Informed, sdk.Span):
             late("add_event")
             return
         try:
+            if timestamp is None and self.clock is not None:
+                timestamp = perf_counter_ns() + self.clock
             limits = self._tracing.limits
             described = _immutable(limits.max_event_attributes, attributes, limits.max_attribute_length)
             self._detailed().events.append(Event(name, described, timestamp))
@@ -238,11 +244,8 @@ class Span(Layers, Informed, sdk.Span):
             return
         if end_time is not None:
             self.end_time = end_time
-        elif self._began < 0:
-            self.end_time = time_ns()
         else:
-            # The monotonic clock measures: the wall clock may be set meanwhile, and a span would last minus an hour.
-            self.end_time = self.start_time + perf_counter_ns() - self._began
+            self.end_time = time_ns() if self.clock is None else perf_counter_ns() + self.clock
         if tracing.processors:
             tracing.ended(self)
         if type(self._above) is Span:

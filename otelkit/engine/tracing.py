@@ -46,6 +46,8 @@ _KEPT_TRACERS = 1024
 _RANDOM_IDS = RandomIdGenerator()
 _LIMIT = sampling.TraceIdRatioBased.TRACE_ID_LIMIT
 _new = object.__new__
+# The monotonic clock stands still while a machine sleeps: a span under an older parent reads the wall clock again.
+_CLOCK_HOLDS_NS = 60_000_000_000
 
 
 class Tracing:
@@ -336,12 +338,16 @@ class Tracer(sdk.Tracer):
         span.lay(shared, own, correlation.bound())
         if links:
             span.take_links(links)
-        if start_time is None:
-            span.start_time = time_ns()
-            span._began = perf_counter_ns()
-        else:
+        if start_time is not None:
             span.start_time = start_time
-            span._began = -1
+            span.clock = None
+        else:
+            now_ns = perf_counter_ns()
+            clock = parent.clock if parent_type is Span else None
+            if clock is None or now_ns + clock > parent.start_time + _CLOCK_HOLDS_NS:
+                clock = time_ns() - now_ns
+            span.start_time = now_ns + clock
+            span.clock = clock
         if tracing.processors:
             tracing.started(span, context)
         return span

@@ -178,7 +178,8 @@ class Request:
             guard.report("the end of a request's telemetry")
 
     def _finish(self) -> None:
-        elapsed_ns = (self._last_byte_ns or perf_counter_ns()) - self._begin_ns
+        end_ns = self._last_byte_ns or perf_counter_ns()
+        elapsed_ns = end_ns - self._begin_ns
         layer, scope, span, status, method = self._layer, self._scope, self.span, self._status, self._method
         route = template(scope)
         error = self._error
@@ -194,7 +195,7 @@ class Request:
             self._active.add(-1, span)
             scheme, version = scope.get("scheme", "http"), scope.get("http_version", "1.1")
             layer.duration(method, route, status, scheme, version, error).record(elapsed_ns / 1e9, span)
-        door.end_after(span, elapsed_ns)
+        door.end_at(span, end_ns)
         if layer.settings.log_request_completed:
             self._log_completed(route, elapsed_ns / 1e9)
 

@@ -3,7 +3,7 @@
 What may differ, and nothing else:
 - nothing raises into the application: where the SDK lets a failing sampler, processor, `__str__` or argument through,
   otelkit's engine goes on without it;
-- a span without explicit times lasts what the monotonic clock says;
+- a span without explicit times lasts what the monotonic clock says, and lies within its local parent;
 - an exception that leaves a block is recorded by otelkit's signals (`error.type`, the status, an event) on both
   engines, and so is not what the SDK's `use_span` would record;
 - the type of an exception of the program that runs has no `__main__.` before it;
@@ -35,6 +35,7 @@ from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.trace import SpanContext, SpanKind
 
 from otelkit.delivery.records import Shared
+from otelkit.engine import door
 from otelkit.engine.opening import Extras
 from otelkit.engine.tracing import Tracer
 from otelkit.signals import correlation
@@ -247,9 +248,37 @@ def test_times_that_nobody_gave_are_those_of_the_clocks(name: EngineName) -> Non
     after = time.time_ns()
     (record,) = engine.intake.traces_request().resource_spans[0].scope_spans[0].spans
     (event,) = record.events
-    slack = 1_000_000  # the wall clock may be slewed meanwhile
-    assert before <= record.start_time_unix_nano <= event.time_unix_nano <= after
+    slack = 100_000_000  # the wall clock may be slewed meanwhile, and a thread switch fall between two readings
+    assert before <= record.start_time_unix_nano <= event.time_unix_nano <= after + slack
     assert record.start_time_unix_nano + 2_000_000 - slack <= record.end_time_unix_nano <= after + slack
+
+
+def test_a_child_lies_within_its_parent_when_the_wall_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spans below one local root read one clock, events too; one under a parent of over a minute reads it again."""
+    wall, monotonic = 10**18, 7 * 10**9
+    for module in ("otelkit.engine.tracing", "otelkit.engine.span"):
+        monkeypatch.setattr(f"{module}.time_ns", lambda: wall)
+        monkeypatch.setattr(f"{module}.perf_counter_ns", lambda: monotonic)
+    engine = Engine("otelkit")
+    tracer = engine.tracer_provider.get_tracer("t")
+    with tracer.start_as_current_span("parent"):
+        wall -= 3600 * 10**9
+        monotonic += 5
+        with tracer.start_as_current_span("child") as child:
+            monotonic += 5
+            child.add_event("event")
+            monotonic += 5
+            door.end_at(child, monotonic - 2)
+        monotonic += 61 * 10**9
+        with tracer.start_as_current_span("late"):
+            monotonic += 5
+    spans = {span.name: span for span in engine.intake.traces_request().resource_spans[0].scope_spans[0].spans}
+    start = spans["parent"].start_time_unix_nano
+    assert start == 10**18
+    assert spans["parent"].end_time_unix_nano == start + 61 * 10**9 + 20
+    assert (spans["child"].start_time_unix_nano, spans["child"].end_time_unix_nano) == (start + 5, start + 13)
+    assert spans["child"].events[0].time_unix_nano == start + 10
+    assert (spans["late"].start_time_unix_nano, spans["late"].end_time_unix_nano) == (wall, wall + 5)
 
 
 def test_concurrent_decorated_coroutines_keep_their_own_current_span() -> None:
