@@ -414,7 +414,7 @@ def test_a_watch_does_not_keep_the_process_alive() -> None:
 @pytest.mark.parametrize("close", [True, False])
 def test_a_watched_loop_is_freed(installed: Telemetry, close: bool) -> None:
     """Neither a closed loop nor one that was only dropped is kept, nor is a watch."""
-    loop = asyncio.new_event_loop()
+    loop = asyncio.SelectorEventLoop()  # uvloop, should its policy be set, keeps one that was dropped with a timer
 
     async def main() -> None:
         runtime.watch_running_loop()
