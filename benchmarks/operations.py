@@ -9,6 +9,7 @@ records meanwhile does not; samples are shorter than a batch, and flushed betwee
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import logging
@@ -40,6 +41,7 @@ STATEMENTS: dict[str, str] = {
 }
 """What is measured, by name. An implementation without a name's object (the SDK binds no labels) has no figure."""
 
+RESOURCE = {"service.name": "benchmark"}
 LABELS: dict[str, Any] = {
     "http.request.method": "GET",
     "http.route": "/orders/{number}",
@@ -80,15 +82,18 @@ def sdk() -> dict[str, float]:
 def otelkit() -> dict[str, float]:
     """otelkit with the engine that its settings choose."""
     import otelkit as kit
-    from otelkit.config.settings import SIGNALS
     from otelkit.delivery.encode import Encoder
 
     logger = _logger()
     bare = _log_alone(logger)
     kit.bootstrap()
     # For another encoder than the worker's; what it encodes is the same.
-    encoder = Encoder({signal: {"service.name": "benchmark"} for signal in SIGNALS})
-    encoders: dict[str, Encode] = {"span": encoder.spans, "log": encoder.logs, "point": encoder.metrics}
+    encoder = Encoder(dict.fromkeys(("traces", "logs"), RESOURCE))
+    encoders: dict[str, Encode] = {
+        "span": encoder.spans,
+        "log": encoder.logs,
+        "point": functools.partial(encoder.metrics, resource=RESOURCE),
+    }
     found = _timed({**_instruments(), **_declared(kit), "logger": logger}, lambda: kit.flush(30.0))
     return {**found, "log": found["log"] - bare, **_encoded(encoders, _otelkit_batches(kit, Encoder))}
 
@@ -232,8 +237,8 @@ def _otelkit_batches(kit: Any, encoder: Any) -> Iterator[tuple[str, Any, int]]:
         caught.append(("log", batch, len(batch)))
         return b"", 0
 
-    def points(self: object, data: Any) -> tuple[bytes, int]:
-        encoded: tuple[bytes, int] = encode["point"](self, data)
+    def points(self: object, data: Any, resource: Any) -> tuple[bytes, int]:
+        encoded: tuple[bytes, int] = encode["point"](self, data, resource)
         caught.append(("point", data, points_in(encoded[0])))
         return b"", 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
@@ -14,6 +14,9 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from otelkit.config.settings import SIGNALS, Settings
 from otelkit.engine.opening import Extras as Receivers
 from otelkit.runtime import guard
+
+if TYPE_CHECKING:
+    from otelkit.pull import Pull, View
 
 # Rich, and the exporter for Prometheus, are imported only where a setting or a terminal asks for them.
 
@@ -54,6 +57,23 @@ class Extras:
             tuple(reader for each in found for reader in each.metric_readers),
         )
 
+    @property
+    def pulled(self) -> list[Pull]:
+        """The pull endpoint, where there is one."""
+        return [part.pull for part in self.parts if isinstance(part, _Pull)]
+
+    def share(self, view: View) -> None:
+        """Has the pull endpoint answer for all processes of the group."""
+        for pull in self.pulled:
+            pull.view = view
+
+    def each_second(self, alone: bool) -> None:
+        """Called about every second: the group's endpoint may have lost its server. `alone`: the group has no other
+        process.
+        """
+        for pull in self.pulled:
+            pull.serve(alone=alone)
+
     def close(self) -> None:
         """Ends them all, whatever becomes of one."""
         for part in self.parts:
@@ -84,7 +104,9 @@ def build(settings: Settings) -> Extras:
     if "console" in settings.exporters("metrics"):
         parts.append(_Table(settings.metric_export_interval_s))
     if "prometheus" in settings.exporters("metrics"):
-        parts.append(_Pull(settings))
+        from otelkit.pull import Pull
+
+        parts.append(_Pull(Pull(settings)))
     return Extras(tuple(parts), by_default)
 
 
@@ -139,19 +161,15 @@ class _Table:
 
 
 class _Pull:
-    def __init__(self, settings: Settings) -> None:
-        from otelkit.pull import open_endpoint
-
-        opened = open_endpoint(settings)
-        self._endpoint = opened[1] if opened is not None else None
-        self.receivers = Receivers(metric_readers=(opened[0],)) if opened is not None else Receivers()
+    def __init__(self, pull: Pull) -> None:
+        self.pull = pull
+        self.receivers = Receivers(metric_readers=pull.readers)
 
     def close(self) -> None:
-        if self._endpoint is not None:
-            self._endpoint.close()
+        self.pull.close()
 
-    def in_child(self) -> None:
-        self.close()
+    def in_child(self) -> Part:
+        return _Pull(self.pull.in_child())
 
 
 # -- providers of someone else's, to which processors can be added and not taken away

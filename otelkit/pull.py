@@ -1,7 +1,6 @@
 """Serves /metrics for a Prometheus server that pulls: what `OTEL_METRICS_EXPORTER=prometheus` asks for.
 
-Whatever is served comes out of one function, `Collect`, so that a source that knows of other processes' metrics can
-take the place of this process's reader.
+What is served is what the group of this service's processes says (engine/sharing.py), whichever of them is asked.
 """
 
 from __future__ import annotations
@@ -27,6 +26,8 @@ logger = logging.getLogger("otelkit.pull")
 
 Collect = Callable[[], MetricsData | None]
 """All metrics as they are now; None where there are none."""
+View = Callable[[MetricsData | None], MetricsData | None]
+"""From what this process collects to what is answered."""
 
 _CLOSE_S = 1.0
 
@@ -88,34 +89,77 @@ def _exposition(collect: Collect) -> CollectorRegistry:
     return registry
 
 
-def open_endpoint(settings: Settings) -> tuple[InMemoryMetricReader, PullEndpoint] | None:
-    """The endpoint that the settings ask for, with the reader that feeds it.
+class Pull:
+    """The endpoint that the settings ask for, and the reader that feeds it.
 
-    Where it cannot be, one log record says why and what helps, and the application goes on without: None. Raises
-    ConfigurationError instead under OTELKIT_STRICT where the package is missing.
+    Of a service's many processes one has the port and answers for all; the others try again and again, so that one of
+    them takes its place. `view` makes the answer for all of what this process collects.
+
+    Where the package is missing, one WARNING says so and nothing is served; under OTELKIT_STRICT it is a
+    ConfigurationError.
     """
-    reader = InMemoryMetricReader()
-    host, port = settings.prometheus_host, settings.prometheus_port
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._endpoint: PullEndpoint | None = None
+        self._over = not _installed(strict=settings.strict)
+        self._reader = InMemoryMetricReader()
+        self.readers = () if self._over else (self._reader,)
+        self.view: View = _own
+
+    def serve(self, *, alone: bool) -> None:
+        """Listens, if this process does not yet; `alone`: that another process does is an error."""
+        if self._endpoint is not None or self._over:
+            return
+        host, port = self._settings.prometheus_host, self._settings.prometheus_port
+        try:
+            self._endpoint = PullEndpoint(self._collect, host, port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and not alone:
+                return
+            self._over = True
+            logger.error("%s; /metrics is not served", _refusal(error, host, port))
+
+    def _collect(self) -> MetricsData | None:
+        return self.view(self._reader.get_metrics_data())
+
+    def close(self) -> None:
+        """Stops answering."""
+        self._over = True
+        if self._endpoint is not None:
+            self._endpoint.close()
+
+    def in_child(self) -> Pull:
+        """In a forked child: lets go of the parent's socket; the child tries for itself."""
+        self.close()
+        return Pull(self._settings)
+
+
+def _own(data: MetricsData | None) -> MetricsData | None:
+    return data
+
+
+def _installed(*, strict: bool) -> bool:
     try:
-        return reader, PullEndpoint(reader.get_metrics_data, host, port)
+        import opentelemetry.exporter.prometheus  # noqa: F401
+        import prometheus_client  # noqa: F401
     except ImportError as error:
         message = (
             f"OTEL_METRICS_EXPORTER=prometheus needs a package that is not installed ({error.name});"
             " pip install 'otelkit[prometheus]'"
         )
-        if settings.strict:
+        if strict:
             raise ConfigurationError(message) from None
         logger.warning("%s; /metrics is not served", message)
-    except OSError as error:
-        logger.error("%s; /metrics is not served", _refusal(error, host, port))
-    return None
+        return False
+    return True
 
 
 def _refusal(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
-            f"OTEL_EXPORTER_PROMETHEUS_PORT={port}: another process listens on {host}:{port} (a second worker of this"
-            " service, perhaps); set OTEL_EXPORTER_PROMETHEUS_PORT to a free port"
+            f"OTEL_EXPORTER_PROMETHEUS_PORT={port}: another process, of another service, listens on {host}:{port};"
+            " set OTEL_EXPORTER_PROMETHEUS_PORT to a free port"
         )
     return (
         f"OTEL_EXPORTER_PROMETHEUS_HOST={host!r} with OTEL_EXPORTER_PROMETHEUS_PORT={port} cannot be listened on"

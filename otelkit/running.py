@@ -15,16 +15,18 @@ from typing import Any
 from opentelemetry import _logs
 from opentelemetry.metrics import Observation
 
-from otelkit import extras, resource
+from otelkit import extras, resource, semconv
 from otelkit.config.settings import SIGNALS, Settings
 from otelkit.delivery.destination import destination
 from otelkit.delivery.pipeline import Pipeline, PipelineOptions
 from otelkit.delivery.queue import QueueLimits
 from otelkit.delivery.report import FlushReport
+from otelkit.engine.group import GroupKey, group_key
 from otelkit.engine.opening import open_engine
 from otelkit.engine.propagation import propagator
 from otelkit.engine.providers import Providers
 from otelkit.engine.seams import propagate
+from otelkit.engine.sharing import SharedMetrics, SharingOptions
 from otelkit.instrumentation.registry import Registry
 from otelkit.runtime import before, guard
 from otelkit.runtime.state import state_directory
@@ -32,6 +34,9 @@ from otelkit.signals import exceptions
 from otelkit.signals.redaction import Redaction
 
 logger = logging.getLogger("otelkit")
+
+_openings = 0
+"""How often this process has started telemetry: a new start begins its sums anew, and so a group of its own."""
 
 
 class Running:
@@ -53,7 +58,9 @@ class Running:
         self.resource: Mapping[str, Any] = _resource(settings)
         self._explicit_instance_id = settings.resource_attributes.get("service.instance.id")
         self._extras = extras.build(settings)
+        self._group = self._find_group()
         self._pipeline = self._open_pipeline()
+        self._shared = self._share()
         self._registry = Registry(settings)
         self.ended = False
 
@@ -101,6 +108,7 @@ class Running:
                 for signal, account in ledger.accounts.items()
             },
             "in_memory": self._pipeline.in_memory(),
+            "metrics_group": self._shared.describe() if self._shared is not None else None,
             "foreign_providers": list(self._providers.foreign),
             "before_bootstrap": before.calls,
             "failures": dict(guard.failures),
@@ -125,12 +133,14 @@ class Running:
             logger.info("%s", self.line())
             _application_starting(self.resource)
         self._pipeline.arm()
+        if self._shared is not None and self._extras.pulled:
+            self._shared.tick()  # who serves /metrics serves it before its first record
 
     def pause(self) -> None:
         """Lets go of the libraries and of every receiver while a test captures; what is queued is still sent."""
         self._registry.uninstall()
         self._extras.close()
-        self._pipeline.collect = None
+        self._pipeline.source = None
 
     def resume(self) -> None:
         """Goes on after `pause`."""
@@ -152,7 +162,7 @@ class Running:
                 destinations={
                     signal: destination(settings, signal) for signal in SIGNALS if "otlp" in settings.exporters(signal)
                 },
-                resources=dict.fromkeys(SIGNALS, self.resource),
+                resource=self.resource,
                 spans=QueueLimits(
                     settings.bsp_max_queue_size,
                     settings.bsp_max_export_batch_size,
@@ -163,12 +173,39 @@ class Running:
                     settings.blrp_max_export_batch_size,
                     settings.blrp_schedule_delay_s,
                 ),
-                metric_interval_s=settings.metric_export_interval_s,
-                metric_timeout_s=settings.metric_export_timeout_s,
                 max_pending_bytes=settings.max_pending_bytes,
                 state_dir=state_directory(settings.state_dir),
                 quiet=self._extras.by_default,
                 redaction=Redaction(),
+            )
+        )
+
+    def _find_group(self) -> GroupKey | None:
+        """The processes that metrics are shared with; None for metrics that cannot be."""
+        global _openings
+        settings = self.settings
+        if settings.metrics_temporality != "cumulative" or not _collects(settings):
+            return None
+        opening, _openings = _openings, _openings + 1
+        where = destination(settings, "metrics").shown
+        return group_key(self.resource, self._explicit_instance_id, where, opening)
+
+    def _share(self) -> SharedMetrics | None:
+        settings = self.settings
+        if not _collects(settings):
+            return None
+        observed = self._providers.meter
+        return SharedMetrics(
+            SharingOptions(
+                key=self._group,
+                groups=state_directory(settings.state_dir) / "groups",
+                resource=self.resource,
+                explicit_id=self._explicit_instance_id,
+                interval_s=settings.metric_export_interval_s,
+                timeout_s=settings.metric_export_timeout_s,
+                deliver=self._pipeline.metrics,
+                is_state=lambda name: name in semconv.STATES or observed.is_state(name),
+                each_second=self._extras.each_second,
             )
         )
 
@@ -177,12 +214,17 @@ class Running:
         providers = self._providers
         # A reader belongs to one provider: where the metrics' is someone else's, to that one.
         ours = replace(receivers, metric_readers=()) if "metrics" in providers.foreign else receivers
-        opening = open_engine(self.settings, self.resource, self._pipeline, ours)
+        shared = None if self._extras.captured else self._shared
+        opening = open_engine(self.settings, self.resource, self._pipeline, ours, shared)
         providers.tracer.open(opening.tracing)
         providers.meter.open(opening.metering)
         providers.logger.open(opening.logging)
         exported = [signal for signal in SIGNALS if "otlp" in self.settings.exporters(signal)]
-        providers.publish(self._pipeline, receivers, exported)
+        providers.publish(self._pipeline, receivers, exported, shared)
+        self._pipeline.source = shared
+        if shared is not None:
+            shared.changed = providers.meter.changed
+            self._extras.share(shared.view)
 
     def after_fork(self) -> None:
         """In a forked child: its own identity, queue, ledger and providers; the parent's records stay the parent's."""
@@ -192,6 +234,7 @@ class Running:
         self.resource = {**self.resource, "process.pid": pid, "service.instance.id": instance}
         self._extras = self._extras.in_child()
         self._pipeline = self._open_pipeline()
+        self._shared = self._share()
         if not self.ended:
             self._providers.meter.after_fork()
             self._open_engine()
@@ -241,6 +284,10 @@ class Disabled(Running):
 
     def line(self) -> str:
         return "disabled by OTEL_SDK_DISABLED"
+
+
+def _collects(settings: Settings) -> bool:
+    return bool({"otlp", "prometheus"} & set(settings.exporters("metrics"))) and not settings.sdk_disabled
 
 
 def _resource(settings: Settings) -> Mapping[str, Any]:

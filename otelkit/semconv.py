@@ -24,6 +24,11 @@ DB_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 # The convention's messaging buckets end at 10 s; background tasks and their queues do not.
 TASK_SECONDS = (*HTTP_SECONDS, 30.0, 60.0, 300.0, 900.0)
 
+PROCESS_SLOT = "otelkit.process.slot"
+"""The label that tells the gauges of a service's processes apart, where there are more than one: the lowest number that
+no living one has.
+"""
+
 RESERVED_PREFIXES = ("http.", "db.", "messaging.", "otel.", "otelkit.")
 """What the names of application metrics must not begin with."""
 
@@ -41,6 +46,8 @@ class Metric:
     description: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] | None = None
+    state: bool = False
+    """Whether its sum says how the processes are that live: what an ended one had in hand goes with it."""
 
     @property
     def monotonic(self) -> bool:
@@ -79,6 +86,7 @@ HTTP_SERVER_ACTIVE_REQUESTS = Metric(
     "{request}",
     "Requests that are being answered.",
     ("http.request.method", "url.scheme"),
+    state=True,
 )
 DB_CLIENT_OPERATION_DURATION = Metric(
     "db.client.operation.duration",
@@ -183,6 +191,7 @@ CELERY_TASK_ACTIVE = Metric(
     "{task}",
     "Tasks that are running.",
     ("messaging.destination.name", "celery.task.name"),
+    state=True,
 )
 CELERY_TASK_QUEUE_DURATION = Metric(
     "celery.task.queue.duration",
@@ -220,7 +229,7 @@ PROCESS_DESCRIPTORS = Metric(
     "{file_descriptor}",
     "Open file descriptors of the process.",
 )
-PROCESS_UPTIME = Metric("process.uptime", "observable_gauge", "s", "Time since the process started.")
+PROCESS_UPTIME = Metric("process.uptime", "observable_gauge", "s", "Time since the process started.", (PROCESS_SLOT,))
 CPYTHON_GC_COLLECTIONS = Metric(
     "cpython.gc.collections",
     "observable_counter",
@@ -260,3 +269,6 @@ OTELKIT_RECORDS = Metric(
 
 TABLE: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 """Every metric of otelkit's own, in the order above."""
+
+STATES = frozenset(metric.name for metric in TABLE if metric.state or metric.kind == "observable_updowncounter")
+"""The metrics whose sum, over a service's many processes, is over those that live."""

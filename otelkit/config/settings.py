@@ -106,7 +106,7 @@ class Settings:
     engine = Setting("OTELKIT_ENGINE", choice("otelkit", "sdk"), "otelkit", "What makes the records: `otelkit`'s own engine, or the OpenTelemetry SDK's (`sdk`), at several times the cost.")
     max_pending_bytes = Setting("OTELKIT_MAX_PENDING_BYTES", integer(minimum=65536), 64 * 1024 * 1024, "Most bytes of encoded batches that wait for the next hop; beyond it the oldest are dropped and counted.", unit="bytes")
     shutdown_timeout_s = Setting("OTELKIT_SHUTDOWN_TIMEOUT_S", number(maximum=86_400.0), 2.0, "Longest time that the end of the process waits for the next hop, over all signals.", unit="s")
-    state_dir = Setting("OTELKIT_STATE_DIR", optional(text), None, "Folder of the ledgers' mapped pages; default `$XDG_STATE_HOME/otelkit`, else `~/.local/state/otelkit`, else a folder of this user under the temporary directory.")
+    state_dir = Setting("OTELKIT_STATE_DIR", optional(text), None, "Folder of the ledgers' mapped pages and of the metrics that processes share; default `$XDG_STATE_HOME/otelkit`, else `~/.local/state/otelkit`, else a folder of this user under the temporary directory.")
     strict = Setting("OTELKIT_STRICT", boolean, False, "`true`: wrong settings, unsupported libraries and someone else's providers raise at start, and nothing is started.")
     otel_log_level = Setting("OTEL_LOG_LEVEL", choice(*_LEVELS), "info", "Level of otelkit's own loggers (`otelkit.*`); they are never exported.")
     # -- instrumentation

@@ -38,15 +38,14 @@ _FLAGS = {
 class Encoder:
     """Encodes batches for one service; not thread-safe, the worker thread owns it.
 
-    `resources` are the attributes of each signal's resource.
+    `resources` are the attributes of the resource of spans (`traces`) and of `logs`; metrics have theirs with each
+    collection.
     """
 
     def __init__(self, resources: Mapping[str, Attributes], redaction: Redaction | None = None) -> None:
         self._attributes = AttributeEncoder(redaction)
-        plain = AttributeEncoder(None)  # the resource is the operator's own
-        self._resources = {
-            signal: sized(b"\x0a", plain.fields(b"\x0a", attributes)) for signal, attributes in resources.items()
-        }
+        self._plain = AttributeEncoder(None)  # the resource is the operator's own
+        self._resources = {signal: self._resource(attributes) for signal, attributes in resources.items()}
         self._scopes: dict[tuple[str, str | None, str | None], bytes] = {}
         self._names: dict[str, bytes] = {}
         self._metrics = MetricsEncoder(self._attributes, self._scope)
@@ -59,9 +58,12 @@ class Encoder:
         """An ExportLogsServiceRequest, and how many records could not be encoded."""
         return self._grouped(self._resources["logs"], batch, self._log)
 
-    def metrics(self, data: object) -> tuple[bytes, int]:
+    def metrics(self, data: object, resource: Attributes) -> tuple[bytes, int]:
         """An ExportMetricsServiceRequest of a MetricsData, and how many points could not be encoded."""
-        return self._metrics.request(self._resources["metrics"], data)
+        return self._metrics.request(self._resource(resource), data)
+
+    def _resource(self, attributes: Attributes) -> bytes:
+        return sized(b"\x0a", self._plain.fields(b"\x0a", attributes))
 
     def _grouped(self, resource: bytes, batch: Iterable[R], encode: Callable[[R], bytes]) -> tuple[bytes, int]:
         groups: dict[int, tuple[Scope | None, list[bytes]]] = {}  # holds the scope too, so that its id stays its own

@@ -1,4 +1,4 @@
-"""Encoded batches on their way: one lane a signal, each in order, each with its own pause after a failure."""
+"""Encoded batches on their way: one lane a signal, each in order, each with its own pause after a failure, in turn."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from otelkit.config.settings import Signal
 
 @dataclass(slots=True)
 class Batch:
-    """One encoded, compressed request."""
+    """One encoded, compressed request; `delivered` is called when the next hop has acknowledged it."""
 
     signal: Signal
     body: bytes
     records: int
     sequence: int = 0
+    delivered: Callable[[], None] | None = None
 
 
 class Lane:
@@ -28,6 +29,7 @@ class Lane:
         self.batches: deque[Batch] = deque()
         self.not_before = 0.0
         self.in_flight: Batch | None = None
+        self.served = 0
 
 
 class Outbox:
@@ -41,6 +43,7 @@ class Outbox:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._sequence = 0
+        self._served = 0
         self._unsettled: set[int] = set()
         self._changed = threading.Condition(threading.Lock())
         self._closed = False
@@ -95,7 +98,9 @@ class Outbox:
         due = [lane for lane in self._lanes.values() if lane.batches and lane.not_before <= now]
         if not due:
             return None
-        lane = min(due, key=lambda lane: lane.batches[0].sequence)
+        # Not the oldest batch of all: a signal with a long queue must not keep the others waiting.
+        lane = min(due, key=lambda lane: (lane.served, lane.batches[0].sequence))
+        lane.served = self._served = self._served + 1
         lane.in_flight = lane.batches[0]
         return lane.in_flight
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from opentelemetry.sdk.metrics.export import MetricsData
 
@@ -37,6 +37,7 @@ logger = logging.getLogger("otelkit.delivery")
 R = TypeVar("R")
 
 _LONGEST_WAIT_S = 86_400.0  # locks take no infinity
+_WITHOUT_METRICS_S = 1.0  # how soon the worker asks for the metrics again where it has none or they failed
 _FASTEST_GZIP = 1  # level 6 costs the worker three times the CPU for a tenth fewer bytes
 
 
@@ -46,29 +47,57 @@ class PipelineOptions:
 
     service: str
     destinations: Mapping[Signal, Destination]
-    resources: Mapping[str, Attributes]
+    resource: Attributes
     spans: QueueLimits
     logs: QueueLimits
-    metric_interval_s: float
-    metric_timeout_s: float
     max_pending_bytes: int
     state_dir: Path
     quiet: bool = False
     redaction: Redaction | None = None
 
 
+class MetricsSource(Protocol):
+    """Whoever owns the metrics; it hands collections to `Pipeline.metrics`. Called by the worker, but for
+    `acknowledged`.
+    """
+
+    def tick(self) -> float:
+        """Does what is due; returns in how many seconds to call it again."""
+
+    def flush(self) -> int:
+        """Collects now, or has another process do it: then returns what to ask `acknowledged` for, else 0."""
+
+    def acknowledged(self, request: int, deadline: float, /) -> bool:
+        """Waits for what another process sends, until `deadline` (monotonic) at the latest."""
+
+    def leave(self) -> None:
+        """Collects for the last time."""
+
+    def abandon(self) -> None:
+        """In a forked child: lets go of what is the parent's."""
+
+
 @dataclass(slots=True)
 class _FlushRequest:
     drained: threading.Event
+    final: bool
     last_sequence: int = 0
+    elsewhere: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Collection:
+    data: MetricsData
+    points: int
+    resource: Attributes
+    delivered: Callable[[], None] | None
 
 
 class Pipeline:
     """Carries the records of one process; `spans.put` and `logs.put` are the hot path's end.
 
-    `collect` is set by whoever owns the metrics: called by the worker at each interval, it hands collections to
-    `metrics`. A pipeline belongs to the process that made it: a forked child makes its own and calls `abandon` on
-    this one.
+    `source` is set by whoever owns the metrics. A pipeline belongs to the process that made it: a forked child makes
+    its own and calls `abandon` on this one.
     """
 
     def __init__(self, options: PipelineOptions) -> None:
@@ -76,13 +105,13 @@ class Pipeline:
         self.ledger = Ledger(options.state_dir, options.service)
         accounts = self.ledger.signals
         self.spans: SignalQueue[SpanRecord] = SignalQueue(
-            accounts["traces"], options.spans, start=self._start, wake=self._wake_worker
+            accounts["traces"], options.spans, start=self.start, wake=self._wake_worker
         )
         self.logs: SignalQueue[LogRecord] = SignalQueue(
-            accounts["logs"], options.logs, start=self._start, wake=self._wake_worker
+            accounts["logs"], options.logs, start=self.start, wake=self._wake_worker
         )
-        self.collect: Callable[[float], None] | None = None
-        self._collections: deque[tuple[MetricsData, int]] = deque()
+        self.source: MetricsSource | None = None
+        self._collections: deque[_Collection] = deque()
         self._encoder: Encoder | None = None
         self._outbox = Outbox(SIGNALS, options.max_pending_bytes)
         self._in_hand = dict.fromkeys(SIGNALS, 0)
@@ -97,19 +126,21 @@ class Pipeline:
 
     # -- the application's side
 
-    def metrics(self, data: MetricsData) -> None:
-        """Takes a collection in; its points are accepted now."""
+    def metrics(self, data: MetricsData, resource: Attributes, delivered: Callable[[], None] | None = None) -> None:
+        """Takes a collection in, to be sent under a resource; its points are accepted now. `delivered` is called when
+        the next hop has acknowledged it.
+        """
         points = count_points(data)
         if not points or "metrics" not in self._options.destinations:
             return
-        self._start()
+        self.start()
         account = self.ledger.signals["metrics"]
         account.cells[account.accepted] += points
         if self.spans.closed:
             account.cells[account.dropped(DropReason.AFTER_SHUTDOWN)] += points
             return
         with self._moving:
-            self._collections.append((data, points))
+            self._collections.append(_Collection(data, points, resource, delivered))
 
     def flush(self, timeout_s: float) -> FlushReport:
         """Collects metrics, sends everything that was accepted before the call, and waits for the acknowledgements.
@@ -130,7 +161,7 @@ class Pipeline:
         deadline = time.monotonic() + min(timeout_s, _LONGEST_WAIT_S)
         lost_before = _lost(self.ledger.read())
         if self._threads or self._waiting():
-            self._drain(deadline)
+            self._drain(deadline, final=True)
         self.spans.closed = self.logs.closed = True
         self._closing = True
         self._wake.set()
@@ -140,7 +171,7 @@ class Pipeline:
         self.logs.sweep()
         with self._moving:
             while self._collections:
-                self._drop("metrics", DropReason.SHUTDOWN, self._collections.popleft()[1])
+                self._drop("metrics", DropReason.SHUTDOWN, self._collections.popleft().points)
         for batch in self._outbox.close():
             self._drop(batch.signal, DropReason.SHUTDOWN, batch.records)
         page = self.ledger.read()
@@ -157,7 +188,8 @@ class Pipeline:
         sum.
         """
         with self._moving:
-            queued = len(self.spans.records) + len(self.logs.records) + sum(points for _, points in self._collections)
+            queued = len(self.spans.records) + len(self.logs.records)
+            queued += sum(collection.points for collection in self._collections)
             return queued + sum(self._in_hand.values()) + sum(self._outbox.records(signal) for signal in SIGNALS)
 
     def abandon(self) -> None:
@@ -169,6 +201,8 @@ class Pipeline:
             queue.started = queue.closed = True
         self._closing = True
         self._threads = []
+        if self.source is not None:
+            self.source.abandon()
         self.ledger.forget()
 
     # -- threads
@@ -177,7 +211,8 @@ class Pipeline:
         """From now on the next record starts the threads; what came before (the line at start) only queues."""
         self._armed = True
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Starts the threads, once and not before `arm`."""
         if self.spans.started or not self._armed:
             return
         with self._starting:
@@ -205,11 +240,11 @@ class Pipeline:
     def _wake_worker(self) -> None:
         self._wake.set()
 
-    def _drain(self, deadline: float) -> bool:
+    def _drain(self, deadline: float, *, final: bool = False) -> bool:
         """Has everything encoded, and waits until it is settled; False where the deadline came first."""
         self.arm()
-        self._start()
-        request = _FlushRequest(threading.Event())
+        self.start()
+        request = _FlushRequest(threading.Event(), final)
         self._requests.append(request)
         self._wake.set()
         if not self._threads:
@@ -219,7 +254,10 @@ class Pipeline:
         self._outbox.hurry()
         if not self._threads:
             self._sender.run_here(deadline)
-        return self._outbox.wait_settled(request.last_sequence, deadline)
+        settled = self._outbox.wait_settled(request.last_sequence, deadline)
+        if request.elsewhere and self.source is not None:
+            settled = self.source.acknowledged(request.elsewhere, deadline) and settled
+        return settled
 
     def _work(self) -> None:
         self._report_dead_processes()
@@ -227,15 +265,14 @@ class Pipeline:
         due = {
             "traces": time.monotonic() + options.spans.delay_s,
             "logs": time.monotonic() + options.logs.delay_s,
-            "metrics": time.monotonic() + options.metric_interval_s,
+            "metrics": time.monotonic(),
         }
         while not self._closing:
             self._wake.wait(max(0.0, min(due.values()) - time.monotonic()))
             self._wake.clear()
             now = time.monotonic()
             if due["metrics"] <= now:
-                due["metrics"] = now + options.metric_interval_s
-                self._collect()
+                due["metrics"] = now + self._tick()
             if due["traces"] <= now or len(self.spans.records) >= options.spans.max_batch:
                 due["traces"] = now + options.spans.delay_s
                 self._drain_spans()
@@ -248,7 +285,12 @@ class Pipeline:
     def _serve_requests(self) -> None:
         while self._requests:
             request = self._requests.popleft()
-            self._collect()
+            if self.source is not None:
+                with guard.guarded("the collection of metrics"):
+                    if request.final:
+                        self.source.leave()
+                    else:
+                        request.elsewhere = self.source.flush()
             self._drain_spans()
             self._drain_logs()
             self._drain_collections()
@@ -260,18 +302,24 @@ class Pipeline:
 
     # -- the worker's work
 
-    def _collect(self) -> None:
-        if self.collect is not None and "metrics" in self._options.destinations:
+    def _tick(self) -> float:
+        if self.source is not None:
             with guard.guarded("the collection of metrics"):
-                self.collect(self._options.metric_timeout_s)
+                return min(self.source.tick(), _LONGEST_WAIT_S)
+        return _WITHOUT_METRICS_S
 
     def _drain_spans(self) -> None:
-        while batch := self._take_in_hand(self.spans, "traces"):
-            self._publish("traces", len(batch), functools.partial(Encoder.spans, batch=batch))
+        self._drain_queue(self.spans, "traces", Encoder.spans)
 
     def _drain_logs(self) -> None:
-        while batch := self._take_in_hand(self.logs, "logs"):
-            self._publish("logs", len(batch), functools.partial(Encoder.logs, batch=batch))
+        self._drain_queue(self.logs, "logs", Encoder.logs)
+
+    def _drain_queue(self, queue: SignalQueue[R], signal: Signal, encode: Callable[..., tuple[bytes, int]]) -> None:
+        # What is there now and no more: where records come faster than they go, the other signals have their turn too.
+        left = len(queue.records)
+        while left > 0 and (batch := self._take_in_hand(queue, signal)):
+            self._publish(signal, len(batch), functools.partial(encode, batch=batch))
+            left -= len(batch)
 
     def _take_in_hand(self, queue: SignalQueue[R], signal: Signal) -> list[R]:
         with self._moving:
@@ -284,15 +332,23 @@ class Pipeline:
             with self._moving:
                 if not self._collections:
                     return
-                data, points = self._collections.popleft()
-                self._in_hand["metrics"] = points
-            self._publish("metrics", points, functools.partial(Encoder.metrics, data=data))
+                found = self._collections.popleft()
+                self._in_hand["metrics"] = found.points
+            encode = functools.partial(Encoder.metrics, data=found.data, resource=found.resource)
+            self._publish("metrics", found.points, encode, found.delivered)
 
-    def _publish(self, signal: Signal, records: int, encode: Callable[[Encoder], tuple[bytes, int]]) -> None:
+    def _publish(
+        self,
+        signal: Signal,
+        records: int,
+        encode: Callable[[Encoder], tuple[bytes, int]],
+        delivered: Callable[[], None] | None = None,
+    ) -> None:
         destination = self._options.destinations[signal]
         try:
             if self._encoder is None:
-                self._encoder = Encoder(self._options.resources, self._options.redaction)
+                resource = self._options.resource
+                self._encoder = Encoder({"traces": resource, "logs": resource}, self._options.redaction)
             body, failed = encode(self._encoder)
             if destination.gzip and destination.protocol != "grpc":
                 body = gzip.compress(body, _FASTEST_GZIP)
@@ -303,7 +359,7 @@ class Pipeline:
             if failed:
                 self._drop(signal, DropReason.ENCODE_FAILED, failed)
             if failed < records:
-                self._outbox.offer(Batch(signal, body, records - failed), self._evict)
+                self._outbox.offer(Batch(signal, body, records - failed, delivered=delivered), self._evict)
             self._in_hand[signal] = 0
 
     def _evict(self, batch: Batch) -> None:

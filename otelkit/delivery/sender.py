@@ -90,6 +90,8 @@ class Sender:
             return
         self._backoffs[batch.signal].after_success()
         if isinstance(outcome, Delivered):
+            if batch.delivered is not None:
+                batch.delivered()
             trouble.delivered(batch.signal, batch.records - rejected)
             if rejected:
                 self._say(batch, f"rejected {rejected} of {batch.records} {batch.signal}: {outcome.message}")

@@ -14,6 +14,7 @@ import math
 import sys
 import threading
 from bisect import bisect_left
+from collections.abc import Callable
 from time import time_ns
 from typing import Any
 
@@ -27,6 +28,7 @@ from otelkit.engine.context import SPAN_KEY, variable, with_span
 from otelkit.engine.span import Span
 
 Number = int | float
+Begun = Callable[[], None]
 FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 _INFINITY = math.inf
 _NUMBERS = (int, float)
@@ -60,24 +62,34 @@ class Exemplars:
 class Cell:
     """One series of an instrument.
 
-    `start_ns` is when it began, `live` whether it has had a measurement in this opening. `routed` is the SDK's
-    instrument where that one records (a view, a delta reader).
+    `start_ns` is when it began, `live` whether it has had a measurement in this opening; `begun` is called at the
+    first. `routed` is the SDK's instrument where that one records (a view, a delta reader).
     """
 
-    __slots__ = ("attributes", "exemplars", "live", "lock", "routed", "slots", "start_ns")
+    __slots__ = ("attributes", "begun", "exemplars", "live", "lock", "routed", "slots", "start_ns")
 
-    def __init__(self, attributes: Shared, *, slots: int, exemplars: bool, routed: Any) -> None:
+    def __init__(self, attributes: Shared, *, slots: int, exemplars: bool, routed: Any, begun: Begun) -> None:
         self.attributes = attributes
         self.slots = slots
-        self.reset(exemplars=exemplars, routed=routed)
+        self.reset(exemplars=exemplars, routed=routed, begun=begun)
 
-    def reset(self, *, exemplars: bool, routed: Any) -> None:
+    def reset(self, *, exemplars: bool, routed: Any, begun: Begun) -> None:
         """Begins at zero: a new opening, or a forked child."""
         self.lock = threading.Lock() if FREE_THREADED else None
         self.start_ns = time_ns()
         self.live = False
         self.routed = routed
+        self.begun = begun
         self.exemplars = Exemplars(self.slots) if exemplars else None
+
+    def begin(self) -> None:
+        """Notes the first measurement."""
+        self.live = True
+        self.begun()
+
+    def changed(self) -> bool:
+        """Whether it says anything else than when this was asked last."""
+        raise NotImplementedError
 
     def point(self, now_ns: int, since_ns: int) -> NumberDataPoint | HistogramDataPoint:
         """What the series says at `now_ns`, with the exemplars that are newer than `since_ns`."""
@@ -106,17 +118,23 @@ def _exemplar(exemplars: Exemplars, slot: int, amount: Number, span: Any) -> Non
 class SumCell(Cell):
     """A counter's or an up-down counter's series."""
 
-    __slots__ = ("lowest", "value")
+    __slots__ = ("lowest", "seen", "value")
 
     value: Number
+    seen: Number | None
 
-    def __init__(self, attributes: Shared, *, monotonic: bool, exemplars: bool, routed: Any) -> None:
-        super().__init__(attributes, slots=1, exemplars=exemplars, routed=routed)
+    def __init__(self, attributes: Shared, *, monotonic: bool, exemplars: bool, routed: Any, begun: Begun) -> None:
+        super().__init__(attributes, slots=1, exemplars=exemplars, routed=routed, begun=begun)
         self.lowest = 0.0 if monotonic else -math.inf
 
-    def reset(self, *, exemplars: bool, routed: Any) -> None:
-        super().reset(exemplars=exemplars, routed=routed)
+    def reset(self, *, exemplars: bool, routed: Any, begun: Begun) -> None:
+        super().reset(exemplars=exemplars, routed=routed, begun=begun)
         self.value = 0
+        self.seen = None
+
+    def changed(self) -> bool:
+        before, self.seen = self.seen, self.value
+        return before != self.seen
 
     def add(self, amount: Number = 1, span: Any = None) -> None:
         """Adds; `span` is where the measurement was made, where that is not the current one."""
@@ -132,7 +150,8 @@ class SumCell(Cell):
         else:
             with self.lock:
                 self.value += amount
-        self.live = True
+        if not self.live:
+            self.begin()
         exemplars = self.exemplars
         if exemplars is not None and exemplars.slots[0] is None:
             _exemplar(exemplars, 0, amount, span)
@@ -145,11 +164,22 @@ class SumCell(Cell):
 class GaugeCell(Cell):
     """A gauge's series: the last value."""
 
-    __slots__ = ("value",)
+    __slots__ = ("seen", "value")
 
-    def __init__(self, attributes: Shared, *, exemplars: bool, routed: Any) -> None:
-        super().__init__(attributes, slots=1, exemplars=exemplars, routed=routed)
-        self.value: Number = 0
+    value: Number
+    seen: Number | None
+
+    def __init__(self, attributes: Shared, *, exemplars: bool, routed: Any, begun: Begun) -> None:
+        super().__init__(attributes, slots=1, exemplars=exemplars, routed=routed, begun=begun)
+
+    def reset(self, *, exemplars: bool, routed: Any, begun: Begun) -> None:
+        super().reset(exemplars=exemplars, routed=routed, begun=begun)
+        self.value = 0
+        self.seen = None
+
+    def changed(self) -> bool:
+        before, self.seen = self.seen, self.value
+        return before != self.seen
 
     def set(self, amount: Number, span: Any = None) -> None:
         """Sets the value."""
@@ -161,7 +191,8 @@ class GaugeCell(Cell):
             if amount is None:
                 return
         self.value = amount
-        self.live = True
+        if not self.live:
+            self.begin()
         exemplars = self.exemplars
         if exemplars is not None and exemplars.slots[0] is None:
             _exemplar(exemplars, 0, amount, span)
@@ -174,19 +205,23 @@ class GaugeCell(Cell):
 class HistogramCell(Cell):
     """A histogram's series, with explicit boundaries."""
 
-    __slots__ = ("bounds", "counts", "maximum", "minimum", "total")
+    __slots__ = ("bounds", "counts", "maximum", "minimum", "seen", "total")
 
     counts: list[int]
+    seen: list[int] | None
     total: Number
     minimum: Number
     maximum: Number
 
-    def __init__(self, attributes: Shared, *, bounds: tuple[float, ...], exemplars: bool, routed: Any) -> None:
+    def __init__(
+        self, attributes: Shared, *, bounds: tuple[float, ...], exemplars: bool, routed: Any, begun: Begun
+    ) -> None:
         self.bounds = bounds
-        super().__init__(attributes, slots=len(bounds) + 1, exemplars=exemplars, routed=routed)
+        super().__init__(attributes, slots=len(bounds) + 1, exemplars=exemplars, routed=routed, begun=begun)
 
-    def reset(self, *, exemplars: bool, routed: Any) -> None:
-        super().reset(exemplars=exemplars, routed=routed)
+    def reset(self, *, exemplars: bool, routed: Any, begun: Begun) -> None:
+        super().reset(exemplars=exemplars, routed=routed, begun=begun)
+        self.seen = None
         self.counts = [0] * self.slots
         self.total = 0
         self.minimum = _INFINITY
@@ -210,12 +245,17 @@ class HistogramCell(Cell):
             self.minimum = amount
         if amount > self.maximum:
             self.maximum = amount
-        self.live = True
         if self.lock is not None:
             self.lock.release()
+        if not self.live:
+            self.begin()
         exemplars = self.exemplars
         if exemplars is not None and exemplars.slots[slot] is None:
             _exemplar(exemplars, slot, amount, span)
+
+    def changed(self) -> bool:
+        before, self.seen = self.seen, self.counts.copy()
+        return before != self.seen
 
     def point(self, now_ns: int, since_ns: int) -> HistogramDataPoint:
         counts = tuple(self.counts)

@@ -16,7 +16,7 @@ from opentelemetry.trace import INVALID_SPAN
 from opentelemetry.util.types import Attributes
 
 from otelkit.delivery.records import Shared
-from otelkit.engine.cells import Cell, GaugeCell, HistogramCell, SumCell
+from otelkit.engine.cells import Begun, Cell, GaugeCell, HistogramCell, SumCell
 from otelkit.engine.context import SPAN_KEY
 from otelkit.engine.series import Series
 from otelkit.runtime import guard
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 I = TypeVar("I")  # noqa: E741 - the instrument's type
 C = TypeVar("C", bound=Cell)
 Number = int | float
+Collected = tuple[InstrumentationScope, data.Metric]
+
+
+def _nothing() -> None:
+    """Before the first opening."""
 
 
 class Instrument(Generic[I]):
@@ -44,8 +49,10 @@ class Instrument(Generic[I]):
         self._sdk = self._make(meter)
         self._metering = metering
 
-    def collect(self, now_ns: int, since_ns: int) -> tuple[InstrumentationScope, data.Metric] | None:
-        """What the engine's cells say; None where there is nothing, or the SDK has it."""
+    def collect(self, now_ns: int, since_ns: int, *, changed: bool = False) -> Collected | None:
+        """What the engine's cells say, or those that have `changed`; None where there is nothing, or the SDK has
+        it.
+        """
         return None
 
 
@@ -75,11 +82,15 @@ class _Synchronous(Instrument[I], Generic[I, C]):
         self._series.reset(self._reset)
 
     def _reset(self, cell: C) -> None:
-        cell.reset(exemplars=self._exemplars, routed=self._sdk)
+        cell.reset(exemplars=self._exemplars, routed=self._sdk, begun=self._begun)
 
     @property
     def _exemplars(self) -> bool:
         return self._metering is not None and self._metering.exemplars
+
+    @property
+    def _begun(self) -> Begun:
+        return self._metering.begun if self._metering is not None else _nothing
 
     def _cell(self, attributes: Shared) -> C:
         raise NotImplementedError
@@ -101,8 +112,8 @@ class _Synchronous(Instrument[I], Generic[I, C]):
         """The series of these attributes: measuring on it looks nothing up. It stays valid over openings and forks."""
         return self._series.find(attributes)
 
-    def collect(self, now_ns: int, since_ns: int) -> tuple[InstrumentationScope, data.Metric] | None:
-        points = [cell.point(now_ns, since_ns) for cell in self._series.cells()]
+    def collect(self, now_ns: int, since_ns: int, *, changed: bool = False) -> Collected | None:
+        points = [cell.point(now_ns, since_ns) for cell in self._series.cells() if not changed or cell.changed()]
         if not points or self._scope is None:
             return None
         return self._scope, data.Metric(self._name, self._description, self._unit, self._data(points))
@@ -115,7 +126,9 @@ class _SumInstrument(_Synchronous[I, SumCell]):
     _monotonic = False
 
     def _cell(self, attributes: Shared) -> SumCell:
-        return SumCell(attributes, monotonic=self._monotonic, exemplars=self._exemplars, routed=self._sdk)
+        return SumCell(
+            attributes, monotonic=self._monotonic, exemplars=self._exemplars, routed=self._sdk, begun=self._begun
+        )
 
     def add(self, amount: Number, attributes: Attributes | None = None, context: Context | None = None) -> None:
         try:
@@ -147,7 +160,9 @@ class Histogram(_Synchronous[api.Histogram, HistogramCell], api.Histogram):
         super().__init__(make, meter, metering)
 
     def _cell(self, attributes: Shared) -> HistogramCell:
-        return HistogramCell(attributes, bounds=self._bounds, exemplars=self._exemplars, routed=self._sdk)
+        return HistogramCell(
+            attributes, bounds=self._bounds, exemplars=self._exemplars, routed=self._sdk, begun=self._begun
+        )
 
     def record(self, amount: Number, attributes: Attributes | None = None, context: Context | None = None) -> None:
         try:
@@ -163,7 +178,7 @@ class Gauge(_Synchronous[Any, GaugeCell]):
     """The API's synchronous gauge, which has no public class to inherit from yet."""
 
     def _cell(self, attributes: Shared) -> GaugeCell:
-        return GaugeCell(attributes, exemplars=self._exemplars, routed=self._sdk)
+        return GaugeCell(attributes, exemplars=self._exemplars, routed=self._sdk, begun=self._begun)
 
     def set(self, amount: Number, attributes: Attributes | None = None, context: Context | None = None) -> None:
         try:

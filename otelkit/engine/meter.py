@@ -55,6 +55,8 @@ class Meter(api.Meter):
         self._metering: Metering | None = None
         self._instruments: dict[tuple[Any, ...], Instrument[Any]] = {}
         self._guard = threading.Lock()
+        self.states: set[str] = set()
+        """The names of observable up-down counters: sums that say how the process is."""
 
     def open(self, real: api.Meter, metering: Metering) -> None:
         """Lets every instrument of this meter work for this opening, whose SDK meter is `real`."""
@@ -64,10 +66,12 @@ class Meter(api.Meter):
             for instrument in self._instruments.values():
                 instrument.open(real, metering)
 
-    def collect(self, now_ns: int, since_ns: int) -> Iterable[tuple[InstrumentationScope, Metric]]:
-        """What the engine's cells say."""
+    def collect(
+        self, now_ns: int, since_ns: int, *, changed: bool = False
+    ) -> Iterable[tuple[InstrumentationScope, Metric]]:
+        """What the engine's cells say, or those that have `changed`."""
         for instrument in tuple(self._instruments.values()):
-            found = instrument.collect(now_ns, since_ns)
+            found = instrument.collect(now_ns, since_ns, changed=changed)
             if found is not None:
                 yield found
 
@@ -91,6 +95,8 @@ class Meter(api.Meter):
         *key: object,
     ) -> Any:
         found = self._kept(kind, make, *key)
+        if self._metering is not None:
+            self._metering.begun()
         found.observe([callback if callable(callback) else _from_generator(callback) for callback in callbacks or ()])
         return found
 
@@ -138,6 +144,7 @@ class Meter(api.Meter):
         def make(meter: api.Meter, reads: Sequence[CallbackT]) -> api.ObservableUpDownCounter:
             return meter.create_observable_up_down_counter(name, reads, unit, description)
 
+        self.states.add(name)
         return self._observed(ObservableUpDownCounter, make, callbacks, name, unit, description)  # type: ignore[no-any-return]
 
     def create_observable_gauge(

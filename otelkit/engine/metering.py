@@ -11,7 +11,7 @@ A new opening begins its sums at zero with a new start time, which is what cumul
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import time_ns
 from typing import Any
 
@@ -38,6 +38,7 @@ class Metering:
 
     `provider` is the SDK's provider of the opening, without readers. `lean` says whether synchronous instruments keep
     their sums in the engine's cells; those that one of `views` matches do not. `exemplars`: whether cells keep them.
+    `begun` is called at the first measurement of each series.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class Metering:
         views: Sequence[View],
         lean: bool,
         exemplars: bool,
+        begun: Callable[[], None] = lambda: None,
     ) -> None:
+        self.begun = begun
         self.resource = resource
         self.provider = provider
         self.readers = tuple(readers)
@@ -133,6 +136,16 @@ class MeterProvider(ForklessMeterProvider):
             return None
         of_scopes = [ScopeMetrics(scope, metrics, scope.schema_url or "") for scope, metrics in scopes.items()]
         return MetricsData([ResourceMetrics(metering.resource, of_scopes, metering.resource.schema_url)])
+
+    def changed(self) -> Iterator[tuple[InstrumentationScope, Metric]]:
+        """What the engine's cells say that have changed since this was called last."""
+        now_ns = time_ns()
+        for meter in list(self._mine.values()):
+            yield from meter.collect(now_ns, 0, changed=True)
+
+    def is_state(self, name: str) -> bool:
+        """Whether a metric of this name is an observable sum that says how the process is."""
+        return any(name in meter.states for meter in list(self._mine.values()))
 
     def after_fork(self) -> None:
         """In a forked child: the parent's lock may be held by a thread that is not here."""

@@ -26,6 +26,7 @@ from otelkit.engine.intake import CollectionIntake, LogCorrelation, LogIntake, S
 from otelkit.engine.logs import Logging
 from otelkit.engine.metering import Metering
 from otelkit.engine.seams import ForklessLoggerProvider, ForklessMeterProvider, ForklessTracerProvider, enabled_sdk
+from otelkit.engine.sharing import SharedMetrics
 from otelkit.engine.tracing import Tracing
 from otelkit.signals.suppression import FollowsParent, SilenceableSampler
 
@@ -50,18 +51,22 @@ class Opening:
 
 
 def open_engine(
-    settings: Settings, resource: Mapping[str, object], pipeline: Pipeline, extras: Extras | None = None
+    settings: Settings,
+    resource: Mapping[str, object],
+    pipeline: Pipeline,
+    extras: Extras | None = None,
+    shared: SharedMetrics | None = None,
 ) -> Opening:
     """Makes one opening's engine, otelkit's own or the SDK's (OTELKIT_ENGINE), in front of the pipeline.
 
-    `resource` holds the attributes of the service and this process.
+    `resource` holds the attributes of the service and this process; `shared` takes the metrics, where any are exported.
     """
     extras = extras or Extras()
     sdk_resource = Resource(resource)  # type: ignore[arg-type]
     with enabled_sdk():
         return Opening(
             _tracing(settings, sdk_resource, pipeline, extras),
-            _metering(settings, sdk_resource, pipeline, extras),
+            _metering(settings, sdk_resource, pipeline, extras, shared),
             _logging(settings, sdk_resource, pipeline, extras),
         )
 
@@ -118,13 +123,13 @@ def _flush(pipeline: Pipeline) -> Callable[[int], bool]:
     return lambda timeout_millis: pipeline.flush(timeout_millis / 1000).ok
 
 
-def _metering(settings: Settings, resource: Resource, pipeline: Pipeline, extras: Extras) -> Metering:
+def _metering(
+    settings: Settings, resource: Resource, pipeline: Pipeline, extras: Extras, shared: SharedMetrics | None
+) -> Metering:
     readers = list(extras.metric_readers)
-    if "otlp" in settings.exporters("metrics"):
-        reader = CollectionIntake(
-            pipeline.metrics, temporality=_temporality(settings), aggregation=_aggregation(settings)
-        )
-        pipeline.collect = reader.collect_now
+    if shared is not None:
+        reader = CollectionIntake(shared.take, temporality=_temporality(settings), aggregation=_aggregation(settings))
+        shared.read = reader.collect_now
         readers.append(reader)
     provider = ForklessMeterProvider(
         resource=resource,
@@ -139,6 +144,7 @@ def _metering(settings: Settings, resource: Resource, pipeline: Pipeline, extras
         views=extras.views,
         lean=settings.engine == "otelkit" and settings.metrics_exemplar_filter != "always_on",
         exemplars=settings.metrics_exemplar_filter == "trace_based",
+        begun=pipeline.start,
     )
 
 

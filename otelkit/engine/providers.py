@@ -17,6 +17,7 @@ from otelkit.engine.intake import CollectionIntake, LogCorrelation, LogIntake, S
 from otelkit.engine.logs import LoggerProvider
 from otelkit.engine.metering import MeterProvider
 from otelkit.engine.opening import Extras as Receivers
+from otelkit.engine.sharing import SharedMetrics
 from otelkit.engine.tracing import TracerProvider
 
 
@@ -47,11 +48,13 @@ class Providers:
         self._reader = CollectionIntake(_into_nothing)
         self._readers: tuple[MetricReader, ...] = ()
 
-    def publish(self, pipeline: Pipeline, receivers: Receivers, exported: Collection[Signal]) -> None:
+    def publish(
+        self, pipeline: Pipeline, receivers: Receivers, exported: Collection[Signal], shared: SharedMetrics | None
+    ) -> None:
         """Sets the globals, once a process, or attaches to the providers that are there.
 
         A provider of someone else's outlives the openings: what is attached to it hands on to the present one's
-        receivers, and to the pipeline for the signals in `exported`.
+        receivers, to the pipeline for the signals in `exported`, and metrics to `shared`.
         """
         if not self._published:
             self._published = True
@@ -59,8 +62,9 @@ class Providers:
         self._spans.targets = (*receivers.span_processors, *((SpanIntake(pipeline),) * ("traces" in exported)))
         self._records.targets = (*receivers.log_processors, *((LogIntake(pipeline),) * ("logs" in exported)))
         if self._metrics is not None:
-            self._reader.redirect(pipeline.metrics)
-            pipeline.collect = self._reader.collect_now if "metrics" in exported else None
+            self._reader.redirect(shared.take if shared is not None else _into_nothing)
+            if shared is not None:
+                shared.read = self._reader.collect_now
             for reader in self._readers:
                 self._metrics.remove_metric_reader(reader)
             self._readers = receivers.metric_readers

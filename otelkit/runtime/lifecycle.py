@@ -98,9 +98,12 @@ def watch_multiprocessing() -> None:
 
     The finalizer is registered in each child, since a child begins by forgetting its parent's.
     """
+    from multiprocessing import parent_process
     from multiprocessing.util import register_after_fork
 
     register_after_fork(_Finalizing, _Finalizing.register)
+    if parent_process() is not None:  # telemetry starts in a child, a spawned one for example
+        _Finalizing.register(None)
 
 
 class _Finalizing:

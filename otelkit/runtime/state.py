@@ -1,4 +1,4 @@
-"""Where otelkit keeps what must outlive a process: the ledgers' pages."""
+"""Where otelkit keeps what must outlive a process: the ledgers' pages and the metrics that processes share."""
 
 from __future__ import annotations
 

@@ -71,8 +71,10 @@ class Intake:
 
     def __init__(self) -> None:
         self.spans, self.logs = _Kept(), _Kept()
-        self.collect = None
-        self._encoder = Encoder(dict.fromkeys(("traces", "metrics", "logs"), RESOURCE))
+        self._encoder = Encoder(dict.fromkeys(("traces", "logs"), RESOURCE))
+
+    def start(self) -> None:
+        """Has no threads."""
 
     def flush(self, timeout_s: float) -> FlushReport:
         """Has nothing to wait for."""

@@ -69,17 +69,18 @@ def a_destination(base: str, signal: Signal = "traces", **changes: Any) -> Desti
     return Destination(**{**fields, **changes})
 
 
+RESOURCE = {"service.name": "test", "service.instance.id": "i"}
+
+
 def a_pipeline(url: str, state_dir: Path, **changes: Any) -> Pipeline:
     """An armed pipeline to a next hop for all signals; delays are so long that only full batches and flushes send."""
     hop = {name: changes.pop(name) for name in ("gzip", "timeout_s", "headers") if name in changes}
     fields: dict[str, Any] = {
         "service": "test",
         "destinations": {signal: a_destination(url, signal, **hop) for signal in SIGNALS},
-        "resources": {signal: {"service.name": "test", "service.instance.id": "i"} for signal in SIGNALS},
+        "resource": RESOURCE,
         "spans": QueueLimits(2048, 512, 60.0),
         "logs": QueueLimits(2048, 512, 60.0),
-        "metric_interval_s": 600.0,
-        "metric_timeout_s": 5.0,
         "max_pending_bytes": 64 * 1024 * 1024,
         "state_dir": state_dir,
     }

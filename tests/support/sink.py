@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from operator import itemgetter
 from typing import Any
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -226,17 +227,33 @@ class Sink:
         return [span for span in self.spans if span.name == name]
 
     def total(self, name: str, **labels: Any) -> float:
-        """The newest value of a sum (or a histogram's count), over all processes and points with these labels."""
-        newest: dict[tuple[Any, ...], float] = {}
+        """The newest value of a sum (or a histogram's count), over all series with these labels."""
+        wanted = {key.replace("__", "."): value for key, value in labels.items()}
+        return sum(
+            values[-1] for (_, found), values in self.series(name).items() if wanted.items() <= dict(found).items()
+        )
+
+    def series(self, name: str) -> dict[tuple[Any, ...], list[float]]:
+        """The values of a sum or a gauge, or a histogram's counts, by series (instance id and labels), oldest first.
+
+        Of a service's processes one may send a little later what it collected a little earlier than another.
+        """
+        found: dict[tuple[Any, ...], list[tuple[int, float]]] = {}
         for metric in self.metrics:
-            if metric.name != name:
-                continue
-            for point in metric.points:
-                found = attributes(point.attributes)
-                if all(found.get(key.replace("__", ".")) == value for key, value in labels.items()):
-                    series = (metric.resource["service.instance.id"], tuple(sorted(found.items(), key=str)))
-                    if hasattr(point, "bucket_counts"):
-                        newest[series] = point.count
-                    else:
-                        newest[series] = point.as_int if point.WhichOneof("value") == "as_int" else point.as_double
-        return sum(newest.values())
+            for point in metric.points if metric.name == name else ():
+                labels = tuple(sorted(attributes(point.attributes).items(), key=str))
+                values = found.setdefault((metric.resource["service.instance.id"], labels), [])
+                if hasattr(point, "bucket_counts"):
+                    value = point.count
+                else:
+                    value = point.as_int if point.WhichOneof("value") == "as_int" else point.as_double
+                values.append((point.time_unix_nano, value))
+        return {series: [value for _, value in sorted(values, key=itemgetter(0))] for series, values in found.items()}
+
+    def one_series(self, name: str) -> list[float]:
+        """The values of a metric that has one series, which never falls."""
+        found = self.series(name)
+        assert len(found) == 1, found
+        (values,) = found.values()
+        assert values == sorted(values), f"{name} fell: {values}"
+        return values

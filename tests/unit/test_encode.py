@@ -288,8 +288,8 @@ LOGS = st.builds(
 
 
 def encoder(resource: Mapping[str, object] | None = None) -> Encoder:
-    """An encoder with one resource for all signals."""
-    return Encoder(dict.fromkeys(("traces", "metrics", "logs"), resource or {}))
+    """An encoder with one resource for spans and logs."""
+    return Encoder(dict.fromkeys(("traces", "logs"), resource or {}))
 
 
 def check_scope(scoped: Any, scope: InstrumentationScope | None) -> None:
@@ -489,7 +489,7 @@ def test_metrics_arrive_field_by_field(
 ) -> None:
     """Sums, gauges, histograms of both kinds, with exemplars, temporality and everything else."""
     schema = (scope.schema_url or "") if scope else ""
-    body, failed = encoder(resource).metrics(collection((scope, metrics, schema)))
+    body, failed = encoder().metrics(collection((scope, metrics, schema)), resource)
     assert failed == 0
     (part,) = ExportMetricsServiceRequest.FromString(body).resource_metrics
     assert pairs_of(part.resource.attributes) == pairs_for(resource)
@@ -629,7 +629,7 @@ def test_a_broken_metric_is_left_out_with_its_points_counted(value: Any) -> None
     data = collection(
         (scope, [a_sum("good", 1), a_sum("broken", 1, value, 3)], ""), (scope, [a_sum("broken too", value)], "")
     )
-    body, failed = encoder().metrics(data)
+    body, failed = encoder().metrics(data, {})
     (part,) = ExportMetricsServiceRequest.FromString(body).resource_metrics
     assert failed == 4
     assert [metric.name for scoped in part.scope_metrics for metric in scoped.metrics] == ["good"]
@@ -640,7 +640,7 @@ def test_nothing_but_broken_records_is_no_request() -> None:
     broken = {"x": Broken()}
     assert encoder().spans([ASpan("a", own=broken), ASpan("b", own=broken)]) == (b"", 2)
     assert encoder().logs([ALog(body=Broken())]) == (b"", 1)
-    assert encoder().metrics(collection((None, [a_sum("broken", None)], ""))) == (b"", 1)
+    assert encoder().metrics(collection((None, [a_sum("broken", None)], "")), {}) == (b"", 1)
 
 
 def test_a_value_that_contains_itself_costs_its_record_alone() -> None:
@@ -952,7 +952,7 @@ def test_real_metrics_mean_what_the_official_encoders_mean() -> None:
     meter.create_observable_counter("observed.total", [lambda options: [Observation(7)]])
     data = reader.get_metrics_data()
     assert data is not None
-    body, failed = encoder(dict(resource.attributes)).metrics(data)
+    body, failed = encoder().metrics(data, dict(resource.attributes))
     assert failed == 0
     assert ExportMetricsServiceRequest.FromString(body) == encode_metrics(data)
 

@@ -35,6 +35,7 @@ class Model(RuleBasedStateMachine):
         self.waiting: list[Batch] = []
         self.paused: set[Signal] = set()
         self.flying: Batch | None = None
+        self.served: list[Signal] = []
         self.closed = False
         self.offered = 0
 
@@ -60,15 +61,23 @@ class Model(RuleBasedStateMachine):
         assert self.outbox.last_sequence == self.offered
 
     def due(self) -> Batch | None:
-        """The oldest batch of a lane without a pause."""
-        return next((found for found in self.waiting if found.signal not in self.paused), None)
+        """Of the lanes without a pause the one that was served the longest time ago: its oldest batch."""
+        found = [batch for batch in self.waiting if batch.signal not in self.paused]
+        return min(
+            found,
+            key=lambda batch: self.served.index(batch.signal) if batch.signal in self.served else -1,
+            default=None,
+        )
 
     @precondition(lambda self: self.flying is None and not self.closed and self.due() is not None)
     @rule()
     def take(self) -> None:
-        """Oldest first over all lanes that have no pause."""
+        """Oldest first within its lane, one lane after the other."""
+        expected = self.due()
         self.flying = self.outbox.take()
-        assert self.flying is self.due()
+        assert self.flying is expected
+        assert self.flying is not None
+        self.served = [*(signal for signal in self.served if signal != self.flying.signal), self.flying.signal]
 
     @precondition(lambda self: self.flying is not None)
     @rule(retry=st.booleans())

@@ -115,6 +115,8 @@ def _point(point: Any) -> Any:
     }
     # The SDK keeps a bool that was measured as the smallest or largest value; the engine makes it the int that it is.
     numbers = {name: int(value) if isinstance(value, bool) else value for name, value in values.items()}
+    # OTLP has doubles for them; which of 0 and 0.0 came first the engine and the SDK see differently.
+    numbers |= {name: float(numbers[name]) for name in ("min", "max") if name in numbers}
     return [_typed(dict(point.attributes)), _typed(numbers)]
 
 

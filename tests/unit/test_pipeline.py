@@ -30,7 +30,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from otelkit.delivery.ledger import DropReason, read_page
 from otelkit.delivery.pipeline import Pipeline
 from otelkit.delivery.queue import QueueLimits
-from tests.support.records import a_pipeline, a_span, balance
+from tests.support.records import RESOURCE, a_pipeline, a_span, balance
 from tests.support.server import free_port
 from tests.support.sink import Answer, Sink
 
@@ -80,7 +80,7 @@ def test_a_flush_delivers_everything_that_was_accepted_before_it(tmp_path: Path,
     with ended(a_pipeline(sink.url, tmp_path)) as pipeline:
         for number in range(1500):
             pipeline.spans.put(a_span(number))
-        pipeline.metrics(a_collection(7))
+        pipeline.metrics(a_collection(7), RESOURCE)
         report = pipeline.flush(10)
         assert (report.ok, report.delivered, report.in_memory, report.dropped) == (True, 1507, 0, {})
         assert received(sink) == list(range(1500))
@@ -141,29 +141,56 @@ def test_a_full_batch_is_sent_without_waiting_and_a_part_after_the_delay(tmp_pat
         sink.wait_for(lambda: len(sink.spans) == 250, "the full batch")
 
 
-def test_metrics_are_collected_at_each_interval_and_at_a_flush(tmp_path: Path, sink: Sink) -> None:
-    """By the worker, with the time that the settings give a collection."""
-    with ended(a_pipeline(sink.url, tmp_path, metric_interval_s=0.1)) as pipeline:
-        calls: list[tuple[str, float]] = []
+class Source:
+    """An owner of metrics that notes who calls it."""
 
-        def collect(timeout_s: float) -> None:
-            calls.append((threading.current_thread().name, timeout_s))
-            pipeline.metrics(a_collection(1))
+    def __init__(self, pipeline: Pipeline, *, fails: bool = False) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self._pipeline = pipeline
+        self._fails = fails
 
-        pipeline.collect = collect
-        pipeline.spans.put(a_span(0))
-        sink.wait_for(lambda: len(sink.metrics) >= 3, "three collections")
-        assert set(calls) == {("otelkit-worker", 5.0)}
+    def _collect(self, what: str) -> None:
+        self.calls.append((what, threading.current_thread().name))
+        if self._fails:
+            raise RuntimeError("a reader's fault")
+        self._pipeline.metrics(a_collection(1), RESOURCE)
+
+    def tick(self) -> float:
+        self._collect("tick")
+        return 0.1
+
+    def flush(self) -> int:
+        self._collect("flush")
+        return 0
+
+    def leave(self) -> None:
+        self._collect("leave")
+
+    def acknowledged(self, request: int, deadline: float) -> bool:
+        return True
+
+    def abandon(self) -> None:
+        """No child asks."""
+
+
+def test_metrics_are_collected_when_they_are_due_at_a_flush_and_at_the_end(tmp_path: Path, sink: Sink) -> None:
+    """By the worker, which asks again when it was told to."""
+    pipeline = a_pipeline(sink.url, tmp_path)
+    source = pipeline.source = Source(pipeline)
+    pipeline.spans.put(a_span(0))
+    sink.wait_for(lambda: len(sink.metrics) >= 3, "three collections")
+    assert set(source.calls) == {("tick", "otelkit-worker")}
+    assert pipeline.flush(10).ok
+    assert ("flush", "otelkit-worker") in source.calls
+    assert pipeline.shutdown(10).ok
+    assert source.calls[-1] == ("leave", "otelkit-worker")
+    assert len(sink.metrics) == len(source.calls)
 
 
 def test_a_collection_that_fails_costs_neither_the_spans_nor_the_next_one(tmp_path: Path, sink: Sink) -> None:
     """The worker lives on."""
     with ended(a_pipeline(sink.url, tmp_path)) as pipeline:
-
-        def collect(timeout_s: float) -> None:
-            raise RuntimeError("a reader's fault")
-
-        pipeline.collect = collect
+        pipeline.source = Source(pipeline, fails=True)
         for number in range(2):
             pipeline.spans.put(a_span(number))
             assert pipeline.flush(10).ok
@@ -401,7 +428,7 @@ def test_records_after_the_end_are_counted_and_start_nothing(tmp_path: Path, sin
     assert pipeline.shutdown(5).ok
     for number in range(3):
         pipeline.spans.put(a_span(number))
-    pipeline.metrics(a_collection(2))
+    pipeline.metrics(a_collection(2), RESOURCE)
     began = time.monotonic()
     report = pipeline.flush(5)
     assert time.monotonic() - began < 1
@@ -602,7 +629,7 @@ def test_one_hop_down_for_one_signal_is_one_warning(
         Answer(status=503, headers={"retry-after": "0"}) if failing and "metrics" in path else Answer()
     )
     with ended(a_pipeline(sink.url, tmp_path)) as pipeline:
-        pipeline.metrics(a_collection(1))
+        pipeline.metrics(a_collection(1), RESOURCE)
         for number in range(5):
             pipeline.spans.put(a_span(number))
             pipeline.flush(0.2)
@@ -619,5 +646,5 @@ def test_a_gzip_body_is_what_its_header_says(tmp_path: Path) -> None:
 
     from otelkit.delivery.encode import Encoder
 
-    body, _ = Encoder({"traces": {}, "logs": {}, "metrics": {}}).spans([a_span(1)])
+    body, _ = Encoder({"traces": {}, "logs": {}}).spans([a_span(1)])
     assert ExportTraceServiceRequest.FromString(gzip.decompress(gzip.compress(body, 1)))

@@ -131,7 +131,10 @@ def test_a_taken_port_is_one_clear_error(port: int, caplog: pytest.LogCaptureFix
     (record,) = [record for record in caplog.records if record.name == "otelkit.pull"]
     assert record.levelname == "ERROR"
     message = record.getMessage()
-    assert f"OTEL_EXPORTER_PROMETHEUS_PORT={port}: another process listens on 127.0.0.1:{port}" in message
+    assert (
+        f"OTEL_EXPORTER_PROMETHEUS_PORT={port}: another process, of another service, listens on 127.0.0.1:{port}"
+        in message
+    )
     assert "set OTEL_EXPORTER_PROMETHEUS_PORT to a free port" in message
     assert otelkit.status()["state"] == "running"
 
@@ -165,25 +168,42 @@ def test_a_missing_package_is_named(
         otelkit.bootstrap("shop", strict=True)
 
 
-def test_a_forked_child_does_not_answer(tmp_path: Path) -> None:
-    """It lets go of the socket: with the parent's end the port is free, whatever the child does."""
+def test_one_of_many_processes_answers_for_all(tmp_path: Path) -> None:
+    """The parent has the port and says what its child counts too; when it is gone the child takes its place, and the
+    sums go on.
+    """
     port = free_port()
     source = f"""
-    import os, signal, socket, time, urllib.request, otelkit
+    import os, signal, sys, time, urllib.error, urllib.request, otelkit
     otelkit.bootstrap("shop", metrics_exporter="prometheus", traces_exporter="none", logs_exporter="none",
                       prometheus_host="127.0.0.1", prometheus_port={port})
+
+    def wait_for(line):
+        deadline, text = time.monotonic() + 20, ""
+        while line not in text:
+            assert time.monotonic() < deadline, (line, text)
+            time.sleep(0.05)
+            try:
+                text = urllib.request.urlopen("http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+            except OSError:  # nobody listens, or whoever did was ending
+                pass
+        return text
+
     otelkit.count("orders.placed")
     child = os.fork()
     if child == 0:
-        otelkit.count("orders.placed")
+        otelkit.gauge("cache.entries", 4)
+        otelkit.count("orders.placed", 2)
         signal.pause()
-    url = "http://127.0.0.1:{port}/metrics"
-    for _ in range(5):
-        assert b"orders_placed_total 1.0" in urllib.request.urlopen(url, timeout=5).read()
-    otelkit.shutdown()
-    socket.create_server(("127.0.0.1", {port})).close()
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    try:
+        text = wait_for("orders_placed_total 3.0\\n")
+        assert 'cache_entries{{otelkit_process_slot="1"}} 4.0' in text
+        assert text.count("target_info{{") == 1
+        otelkit.shutdown()
+        wait_for("orders_placed_total 3.0\\n")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
     print("done")
     """
     assert run_python(source, cwd=tmp_path).out == "done\n"

@@ -182,7 +182,7 @@ SENTENCES = [
 
 def encoder() -> Encoder:
     """An encoder with the rules of production."""
-    return Encoder({"traces": {}, "metrics": {}, "logs": {}}, Redaction())
+    return Encoder({"traces": {}, "logs": {}}, Redaction())
 
 
 def own_attributes(body: bytes) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def everywhere(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     traces, _ = one.spans([a_span(found, instrumentation_scope=InstrumentationScope("s", attributes=found))])
     (scoped,) = ExportTraceServiceRequest.FromString(traces).resource_spans[0].scope_spans
     (span,) = scoped.spans
-    metrics, _ = one.metrics(a_collection(found))
+    metrics, _ = one.metrics(a_collection(found), {})
     (metric,) = ExportMetricsServiceRequest.FromString(metrics).resource_metrics[0].scope_metrics[0].metrics
     (point,) = metric.sum.data_points
     return {
@@ -344,7 +344,7 @@ def test_secrets_are_redacted_wherever_attributes_stand(found: dict[str, Any], e
 
 def test_the_resource_is_the_operators_own() -> None:
     """It is set by settings and detectors, and says which process speaks; nothing is taken away from it."""
-    one = Encoder({"traces": {}, "metrics": {}, "logs": {"team.token": "blue"}}, Redaction())
+    one = Encoder({"traces": {}, "logs": {"team.token": "blue"}}, Redaction())
     body, _ = one.logs([ALog("x")])
     (part,) = ExportLogsServiceRequest.FromString(body).resource_logs
     assert attributes(part.resource.attributes) == {"team.token": "blue"}
@@ -352,7 +352,7 @@ def test_the_resource_is_the_operators_own() -> None:
 
 def test_without_rules_everything_arrives() -> None:
     """An encoder that is given none."""
-    body, _ = Encoder({"traces": {}, "metrics": {}, "logs": {}}).logs([ALog(own={"password": "hunter2"})])
+    body, _ = Encoder({"traces": {}, "logs": {}}).logs([ALog(own={"password": "hunter2"})])
     assert own_attributes(body) == {"password": "hunter2"}
 
 
@@ -437,7 +437,7 @@ def test_no_text_of_a_secrets_key_is_ever_in_the_bytes(form: dict[str, Any], out
             for body, failed in (
                 one.spans([a_span(found)]),
                 one.logs([ALog(form, own=found, shared=Shared(found), bound=Shared(found))]),
-                one.metrics(a_collection(found)),
+                one.metrics(a_collection(found), {}),
             ):
                 assert failed == 0
                 assert body
