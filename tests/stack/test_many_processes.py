@@ -20,7 +20,7 @@ from tests.support.server import clean_environment, free_port, get, running, wai
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack"), pytest.mark.timeout(300)]
 
 TASKS = 200
-REQUESTS_PER_S = 20.0
+REQUESTS_PER_S = 40.0
 ENGINES = ("otelkit", "sdk")
 
 APP = """
@@ -93,7 +93,7 @@ def run(
         environ = clean_environment(
             OTEL_EXPORTER_OTLP_ENDPOINT=native_stack.otlp_http,
             OTEL_RESOURCE_ATTRIBUTES=f"deployment.environment.name={engine}",
-            OTEL_METRIC_EXPORT_INTERVAL="1000",
+            OTEL_METRIC_EXPORT_INTERVAL="400",
             OTELKIT_STATE_DIR=str(folder / "state"),
             OTELKIT_ENGINE=engine,
             TEST_BROKER=broker,
