@@ -21,7 +21,7 @@ from otelkit.delivery.destination import destination
 from otelkit.delivery.pipeline import Pipeline, PipelineOptions
 from otelkit.delivery.queue import QueueLimits
 from otelkit.delivery.report import FlushReport
-from otelkit.engine.group import GroupKey, group_key
+from otelkit.engine.group_key import GroupKey, group_key
 from otelkit.engine.opening import open_engine
 from otelkit.engine.propagation import propagator
 from otelkit.engine.providers import Providers

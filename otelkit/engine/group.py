@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import logging
 import mmap
@@ -23,11 +22,11 @@ import re
 import shutil
 import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from otelkit.delivery.ledger import private_directory
+from otelkit.engine.group_key import GroupKey, namespace, started
 from otelkit.engine.merging import Source, fold
 from otelkit.engine.publishing import SeriesFile
 from otelkit.engine.shared import Entry, Kind, read, write_ended
@@ -44,56 +43,6 @@ _FOLDER = re.compile(r"(\d+)-(\d+)-(\d+)-[0-9a-f]+(?:-\d+)?")
 _GOES_ON_S = 300.0
 """How long a group may be without a living process and go on when the next one joins: Prometheus looks back as far."""
 _FORGOTTEN_S = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class GroupKey:
-    """Which group a process belongs to; a forked child belongs to its parent's.
-
-    `folder` is the group's name under the state directory; `anchor` the process that all of it descend from.
-    """
-
-    folder: str
-    anchor: int
-
-
-def group_key(attributes: Mapping[str, object], explicit_id: str | None, destination: str, opening: int) -> GroupKey:
-    """The group of a process that nothing was inherited by: those with the same parent that say the same of
-    themselves and send to the same place.
-
-    `explicit_id` is the `service.instance.id` that was set for them, if one was. `opening` counts how often this
-    process has started telemetry anew, which begins its sums anew.
-    """
-    parent = os.getppid()
-    said = {key: value for key, value in attributes.items() if key not in ("process.pid", "service.instance.id")}
-    text = json.dumps([said, explicit_id, destination, _machine()], sort_keys=True, default=str)
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
-    again = f"-{opening}" if opening else ""
-    return GroupKey(f"{_namespace()}-{parent}-{_started(parent)}-{digest}{again}", parent)
-
-
-def _machine() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return os.uname().nodename
-
-
-def _namespace() -> int:
-    """Where process ids mean what they mean here: containers may share a folder."""
-    try:
-        return os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
-        return 0
-
-
-def _started(pid: int) -> int:
-    """When a process started, in a unit of the platform's; 0 where there is no such process or no telling."""
-    try:
-        # The name, in parentheses, may hold anything; starttime is the 20th field behind it (proc_pid_stat(5)).
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
-    except OSError:
-        return 0
 
 
 class _Header:
@@ -302,7 +251,7 @@ class Member:
 
     def remove(self) -> None:
         """Removes the group where nobody can follow: all have left, and who started them is gone, or this process."""
-        if self._anchor not in (os.getpid(), 0) and _started(self._anchor):
+        if self._anchor not in (os.getpid(), 0) and started(self._anchor):
             return
         with self._locked():
             if not any(_locked(path) for _, path in self._files()):
@@ -359,10 +308,10 @@ def _sweep(groups: Path, own: Path) -> None:
         path = groups / name
         if matched is None or path == own:
             continue
-        namespace, pid, started = map(int, matched.groups())
+        space, pid, began = map(int, matched.groups())
         with contextlib.suppress(OSError):
-            if namespace == _namespace():
-                gone = _started(pid) != started or not started
+            if space == namespace():
+                gone = started(pid) != began or not began
             else:
                 gone = time.time() - path.stat().st_mtime > _FORGOTTEN_S
             if gone and not any(_locked(file) for file in path.glob("*.series")):

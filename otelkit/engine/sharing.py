@@ -17,15 +17,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry.sdk.metrics.export import Metric, MetricsData, ResourceMetrics, ScopeMetrics
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from otelkit.engine.group import GroupKey, Member
-from otelkit.engine.merging import Merger
-from otelkit.runtime import guard
+from otelkit.runtime import fork, guard
+
+if TYPE_CHECKING:
+    from otelkit.engine.group import Member
+    from otelkit.engine.group_key import GroupKey
+    from otelkit.engine.merging import Merger
 
 logger = logging.getLogger("otelkit.engine")
 
@@ -81,7 +84,7 @@ class SharedMetrics:
         self._member: Member | None = None
         self._joined = options.key is None
         self._left = False
-        self._merger = Merger()
+        self._merger: Merger | None = None
         self._collected: MetricsData | None = None
         self._due = time.monotonic() + options.interval_s
         self._second = 0.0
@@ -182,8 +185,7 @@ class SharedMetrics:
             if member is None or member.alone:
                 return own
             self._publish(member, _flat(own))
-            scopes = self._merger.merge(member.sources(), time.time_ns(), slots=member.slots)
-            return _data(scopes, self._resource(member))
+            return _data(self._merged(member, time.time_ns(), 0), self._resource(member))
 
     def describe(self) -> dict[str, Any]:
         """The process's place, as plain data."""
@@ -205,6 +207,10 @@ class SharedMetrics:
         if not self._joined and not self._left:
             self._joined = True
             assert options.key is not None
+            with fork.importing:  # in the worker, not at every start of a program
+                from otelkit.engine.group import Member
+                from otelkit.engine.merging import Merger
+            self._merger = Merger()
             try:
                 own_id = options.explicit_id or str(options.resource["service.instance.id"])
                 self._member = Member(options.groups, options.key, own_id)
@@ -268,7 +274,7 @@ class SharedMetrics:
         request = self._answering = header.asked
         since_ns, now_ns = header.exported_ns, time.time_ns()
         header.exported_ns = now_ns
-        scopes = self._merger.merge(member.sources(), now_ns, since_ns=since_ns, slots=member.slots)
+        scopes = self._merged(member, now_ns, since_ns)
 
         def delivered() -> None:
             header.answered = max(header.answered, request)
@@ -281,6 +287,10 @@ class SharedMetrics:
             # The files stay, and are read again at every export.
             with guard.guarded("the sums of ended processes"):
                 raise error
+
+    def _merged(self, member: Member, now_ns: int, since_ns: int) -> list[ScopeMetrics]:
+        assert self._merger is not None
+        return self._merger.merge(member.sources(), now_ns, since_ns=since_ns, slots=member.slots)
 
     def _resource(self, member: Member) -> Mapping[str, Any]:
         mine = self._options.resource

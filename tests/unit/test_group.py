@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from otelkit.engine import group
-from otelkit.engine.group import GroupKey, Member, group_key
+from otelkit.engine.group import Member
+from otelkit.engine.group_key import GroupKey, group_key
 from otelkit.engine.merging import Merger
 
 RESOURCE = {"service.name": "shop", "service.instance.id": "mine", "process.pid": 7}
@@ -24,11 +25,12 @@ WHERE = "http://127.0.0.1:4318"
 PROCESS = """
 import json, os, sys
 from pathlib import Path
-from otelkit.engine.group import GroupKey, Member
+from otelkit.engine.group import Member
+from otelkit.engine.group_key import GroupKey
 from tests.unit.test_shared_series import SCOPE, number
 
-folder, anchor, groups, name = sys.argv[1:]
-member = Member(Path(groups), GroupKey(folder, int(anchor)), name)
+anchor, groups, name = sys.argv[1:]
+member = Member(Path(groups), GroupKey(int(anchor), "test"), name)
 
 def write(value):
     member.series.write([(SCOPE, number(value), False)])
@@ -47,7 +49,7 @@ class Process:
     """Another process of the group."""
 
     def __init__(self, groups: Path, key: GroupKey, name: str) -> None:
-        command = [sys.executable, "-c", PROCESS, key.folder, str(key.anchor), str(groups), name]
+        command = [sys.executable, "-c", PROCESS, str(key.anchor), str(groups), name]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.do("say()")[0]  # it has joined
 
@@ -72,7 +74,7 @@ Start = Callable[[str], Process]
 @pytest.fixture
 def key() -> GroupKey:
     """The group of this process's children."""
-    return GroupKey(f"0-{os.getpid()}-1-abc", os.getpid())
+    return GroupKey(os.getpid(), "test")
 
 
 @pytest.fixture
@@ -117,26 +119,28 @@ def total(found: Member) -> float:
 def test_siblings_that_say_the_same_of_themselves_belong_together() -> None:
     """Whatever their pid and their own instance id are; not where anything else differs."""
     mine = group_key(RESOURCE, None, WHERE, 0)
-    assert mine == group_key({**RESOURCE, "service.instance.id": "other", "process.pid": 8}, None, WHERE, 0)
-    assert mine.anchor == os.getppid()
+    same = group_key({**RESOURCE, "service.instance.id": "other", "process.pid": 8}, None, WHERE, 0)
+    assert (mine.folder, mine.anchor) == (same.folder, os.getppid())
     others = [
         group_key({**RESOURCE, "service.name": "api"}, None, WHERE, 0),
         group_key(RESOURCE, "explicit", WHERE, 0),
         group_key(RESOURCE, None, "http://127.0.0.1:4319", 0),
         group_key(RESOURCE, None, WHERE, 1),
     ]
-    assert len({mine, *others}) == 5
+    assert len({each.folder for each in (mine, *others)}) == 5
 
 
 def test_children_of_one_process_have_one_key_and_those_of_another_have_another() -> None:
     """The parent and when it started decide."""
-    source = f"from otelkit.engine.group import group_key; print(group_key({RESOURCE!r}, None, {WHERE!r}, 0))"
+    source = (
+        f"from otelkit.engine.group_key import group_key; print(group_key({RESOURCE!r}, None, {WHERE!r}, 0).folder)"
+    )
     run = [sys.executable, "-c", source]
     under = [sys.executable, "-c", f"import subprocess; subprocess.run({run!r})"]
     one, two, three = (
         subprocess.run(command, capture_output=True, text=True, timeout=60).stdout for command in (run, run, under)
     )
-    assert one.startswith("GroupKey")
+    assert one
     assert one == two != three
 
 
@@ -276,11 +280,12 @@ def test_folders_that_nobody_can_join_any_more_are_removed(start: Start, groups:
 def test_where_nobody_can_follow_the_group_is_removed(groups: Path) -> None:
     """The process that started all of them is this one, or gone."""
     for anchor, stays in ((os.getpid(), False), (os.getppid(), True)):
-        found = Member(groups, GroupKey(f"0-{anchor}-1-abc", anchor), "only")
+        key = GroupKey(anchor, "test")
+        found = Member(groups, key, "only")
         assert found.leave() is True
         found.remove()
         found.abandon()
-        assert (groups / f"0-{anchor}-1-abc").exists() is stays
+        assert (groups / key.folder).exists() is stays
 
 
 def test_files_of_another_version_are_refused(groups: Path, key: GroupKey, member: Member) -> None:
