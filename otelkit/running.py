@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from opentelemetry import _logs
@@ -32,6 +31,7 @@ from otelkit.runtime import before, guard
 from otelkit.runtime.state import state_directory
 from otelkit.signals import exceptions
 from otelkit.signals.redaction import Redaction
+from otelkit.versions import installed_version
 
 logger = logging.getLogger("otelkit")
 
@@ -113,7 +113,9 @@ class Running:
             "before_bootstrap": before.calls,
             "failures": dict(guard.failures),
             "problems": list(self._problems),
-            "versions": {name: _version(name) for name in ("otelkit", "opentelemetry-sdk", "opentelemetry-api")},
+            "versions": {
+                name: installed_version(name) for name in ("otelkit", "opentelemetry-sdk", "opentelemetry-api")
+            },
         }
 
     @property
@@ -263,7 +265,7 @@ class Running:
         )
         service = f"{self.service} {self.resource.get('service.version', '')}".strip()
         libraries = " ".join(self._registry.summary())
-        return f"otelkit {_version('otelkit')}: {service}; {' '.join(exporters)}{attached}; {libraries}"
+        return f"otelkit {installed_version('otelkit')}: {service}; {' '.join(exporters)}{attached}; {libraries}"
 
 
 class Disabled(Running):
@@ -274,7 +276,7 @@ class Disabled(Running):
     def start(self) -> None:
         propagate.set_global_textmap(propagator(self.settings.propagators))
         before.live = True
-        logger.info("otelkit %s: disabled by OTEL_SDK_DISABLED", _version("otelkit"))
+        logger.info("otelkit %s: disabled by OTEL_SDK_DISABLED", installed_version("otelkit"))
 
     def pause(self) -> None:
         """Nothing is on."""
@@ -319,10 +321,3 @@ def _application_starting(attributes: Mapping[str, Any]) -> None:
             if key in attributes
         },
     )
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "0"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from otelkit.delivery.destination import Destination
 from otelkit.delivery.wire import read_fields
+from otelkit.versions import installed_version
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -90,7 +91,7 @@ class HttpTransport:
         self._pool = _pool(destination)
         self._headers = {
             "content-type": "application/x-protobuf",
-            "user-agent": f"OTel-OTLP-Exporter-Python-otelkit/{_version()}",
+            "user-agent": f"OTel-OTLP-Exporter-Python-otelkit/{installed_version('otelkit') or 0}",
             **({"content-encoding": "gzip"} if destination.gzip else {}),
             **destination.headers,
         }
@@ -181,12 +182,3 @@ def _kind(error: BaseException) -> str:
     if isinstance(error, SSLError):
         return "TLS handshake failed"
     return type(error).__name__
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("otelkit")
-    except PackageNotFoundError:
-        return "0"

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.metadata import EntryPoint, entry_points
 from typing import Literal
 
 from otelkit.config.settings import Settings
@@ -16,6 +16,7 @@ from otelkit.errors import UnsupportedLibrary
 from otelkit.instrumentation import imports
 from otelkit.instrumentation.library import CONTRIB_MODULES, DRIVERS, LIBRARIES, NEVER_BY_THEMSELVES, Library
 from otelkit.runtime import guard
+from otelkit.versions import installed_version
 
 logger = logging.getLogger("otelkit.instrumentation")
 
@@ -82,9 +83,8 @@ class Registry:
                 undo()
 
     def _library(self, library: Library) -> None:
-        try:
-            found = version(library.distribution)
-        except PackageNotFoundError:
+        found = installed_version(library.distribution)
+        if found is None:
             return
         chosen = self._settings.instrument(library.name)
         decision = Decision(library.name, "otelkit", version=found)

@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from opentelemetry.util.types import AttributeValue
 
 from otelkit.resource import container, git, platforms, process
 from otelkit.resource.files import Sources
+from otelkit.versions import installed_version, version_of
 
 _logger = logging.getLogger(__name__)
 _LOCAL = Sources()
@@ -124,16 +126,14 @@ def _version(distribution: str | None, *, built_locally: bool = False) -> str | 
 
 
 def _installed_version(name: str, built_locally: bool) -> str | None:
-    from importlib import metadata
-
+    if not built_locally:
+        return installed_version(name)
     try:
-        distribution = metadata.distribution(name)
-    except metadata.PackageNotFoundError:
+        distribution = Distribution.from_name(name)
+    except PackageNotFoundError:
         return None
     # Installers write the file for all but what comes from an index (PEP 610).
-    if built_locally and distribution.read_text("direct_url.json") is None:
-        return None
-    return distribution.version
+    return None if distribution.read_text("direct_url.json") is None else version_of(distribution)
 
 
 def _valid(value: AttributeValue) -> AttributeValue:
