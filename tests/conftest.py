@@ -19,9 +19,11 @@ settings.load_profile("otelkit")
 
 @pytest.fixture(autouse=True)
 def _no_telemetry_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the shell that runs the tests has set must not decide them; OTELKIT_STACK_BIN names programs."""
+    """What the shell that runs the tests has set must not decide them; OTELKIT_STACK_BIN names programs, and the
+    whole suite passes with either OTELKIT_ENGINE.
+    """
     for name in list(os.environ):
-        if name.startswith(("OTEL_", "OTELKIT_")) and name != "OTELKIT_STACK_BIN":
+        if name.startswith(("OTEL_", "OTELKIT_")) and name not in ("OTELKIT_STACK_BIN", "OTELKIT_ENGINE"):
             monkeypatch.delenv(name)
 
 

@@ -35,6 +35,10 @@ _NUMBERS = (int, float)
 _SAMPLED = 1
 
 
+def nothing() -> None:
+    """For a series whose first measurement nobody waits for."""
+
+
 class Exemplars:
     """The first measurement within a sampled trace that each slot saw since the last collection.
 
@@ -85,7 +89,12 @@ class Cell:
     def begin(self) -> None:
         """Notes the first measurement."""
         self.live = True
-        self.begun()
+        self.announce()
+
+    def announce(self) -> None:
+        """Says once that there is a measurement."""
+        begun, self.begun = self.begun, nothing
+        begun()
 
     def changed(self) -> bool:
         """Whether it says anything else than when this was asked last."""
@@ -139,6 +148,7 @@ class SumCell(Cell):
     def add(self, amount: Number = 1, span: Any = None) -> None:
         """Adds; `span` is where the measurement was made, where that is not the current one."""
         if self.routed is not None:
+            self.announce()
             self.routed.add(amount, self.attributes, _context(span))
             return
         if type(amount) not in _NUMBERS or not self.lowest <= amount < _INFINITY or amount == -_INFINITY:
@@ -184,6 +194,7 @@ class GaugeCell(Cell):
     def set(self, amount: Number, span: Any = None) -> None:
         """Sets the value."""
         if self.routed is not None:
+            self.announce()
             self.routed.set(amount, self.attributes, _context(span))
             return
         if type(amount) not in _NUMBERS or not -_INFINITY < amount < _INFINITY:
@@ -230,6 +241,7 @@ class HistogramCell(Cell):
     def record(self, amount: Number, span: Any = None) -> None:
         """Records a value; `span` is where it was measured, where that is not the current one."""
         if self.routed is not None:
+            self.announce()
             self.routed.record(amount, self.attributes, _context(span))
             return
         if type(amount) not in _NUMBERS or not 0 <= amount < _INFINITY:

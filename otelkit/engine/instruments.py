@@ -16,7 +16,7 @@ from opentelemetry.trace import INVALID_SPAN
 from opentelemetry.util.types import Attributes
 
 from otelkit.delivery.records import Shared
-from otelkit.engine.cells import Begun, Cell, GaugeCell, HistogramCell, SumCell
+from otelkit.engine.cells import Begun, Cell, GaugeCell, HistogramCell, SumCell, nothing
 from otelkit.engine.context import SPAN_KEY
 from otelkit.engine.series import Series
 from otelkit.runtime import guard
@@ -28,10 +28,6 @@ I = TypeVar("I")  # noqa: E741 - the instrument's type
 C = TypeVar("C", bound=Cell)
 Number = int | float
 Collected = tuple[InstrumentationScope, data.Metric]
-
-
-def _nothing() -> None:
-    """Before the first opening."""
 
 
 class Instrument(Generic[I]):
@@ -90,7 +86,7 @@ class _Synchronous(Instrument[I], Generic[I, C]):
 
     @property
     def _begun(self) -> Begun:
-        return self._metering.begun if self._metering is not None else _nothing
+        return self._metering.begun if self._metering is not None else nothing
 
     def _cell(self, attributes: Shared) -> C:
         raise NotImplementedError

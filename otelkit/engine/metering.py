@@ -29,6 +29,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.util.types import Attributes
 
+from otelkit.engine.cells import nothing
 from otelkit.engine.meter import Meter
 from otelkit.engine.seams import ForklessMeterProvider, is_default_reader, on_collect, view_matches
 
@@ -50,7 +51,7 @@ class Metering:
         views: Sequence[View],
         lean: bool,
         exemplars: bool,
-        begun: Callable[[], None] = lambda: None,
+        begun: Callable[[], None] = nothing,
     ) -> None:
         self.begun = begun
         self.resource = resource
@@ -121,8 +122,9 @@ class MeterProvider(ForklessMeterProvider):
         on_collect(reader, self._collect)
 
     def _collect(self, reader: MetricReader, timeout_millis: float = 10_000) -> MetricsData | None:
-        metering, part = self.metering, self._parts[reader]
-        assert metering is not None
+        metering, part = self.metering, self._parts.get(reader)
+        if metering is None or part is None:  # a reader of an opening that has ended
+            return None
         observed = part.read(timeout_millis)
         since_ns, part.last_ns = part.last_ns, time_ns()
         scopes: dict[InstrumentationScope, list[Metric]] = {}

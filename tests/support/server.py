@@ -32,8 +32,12 @@ def free_port() -> int:
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """This process's environment without any telemetry settings, with this Python's programs first on PATH."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "OTELKIT_", "PYTHON"))}
+    """This process's environment without any telemetry settings, with this Python's programs first on PATH.
+
+    The engine that the tests are run with (`OTELKIT_ENGINE=sdk make test`) stays.
+    """
+    away = ("OTEL_", "OTELKIT_", "PYTHON")
+    kept = {key: value for key, value in os.environ.items() if key == "OTELKIT_ENGINE" or not key.startswith(away)}
     kept["PATH"] = f"{BIN}{os.pathsep}{kept.get('PATH', '')}"
     kept["PYTHONWARNINGS"] = "ignore"
     return {**kept, **more}

@@ -176,7 +176,7 @@ def test_one_of_many_processes_answers_for_all(tmp_path: Path) -> None:
     source = f"""
     import os, signal, sys, time, urllib.error, urllib.request, otelkit
     otelkit.bootstrap("shop", metrics_exporter="prometheus", traces_exporter="none", logs_exporter="none",
-                      prometheus_host="127.0.0.1", prometheus_port={port})
+                      prometheus_host="127.0.0.1", prometheus_port={port}, metric_export_interval_s=1)
 
     def wait_for(line):
         deadline, text = time.monotonic() + 20, ""
