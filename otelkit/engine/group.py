@@ -30,6 +30,7 @@ from otelkit.engine.group_key import GroupKey, namespace, started
 from otelkit.engine.merging import Source, fold
 from otelkit.engine.publishing import SeriesFile
 from otelkit.engine.shared import Entry, Kind, read, write_ended
+from otelkit.runtime import guard
 
 logger = logging.getLogger("otelkit.engine")
 
@@ -194,16 +195,14 @@ class Member:
             return self._sources()
 
     def _sources(self) -> list[Source]:
-        ended = self._folder / "ended.series"
-        kept = read(ended) if ended.exists() else []
+        kept = _said(self._folder / "ended.series")
         counted = _names(kept)
         found = [Source(kept, None)]
         for slot, path in sorted(self._files()):
             if path.name not in counted:
                 living = path == self.path or _locked(path)
                 # Read after the look at the lock: what was written before it was let go is there.
-                with contextlib.suppress(FileNotFoundError):
-                    found.append(Source(read(path), slot if living else None))
+                found.append(Source(_said(path), slot if living else None))
         return found
 
     def fold(self) -> None:
@@ -213,12 +212,12 @@ class Member:
 
     def _fold(self) -> None:
         ended = self._folder / "ended.series"
-        kept = read(ended) if ended.exists() else []
+        kept = _said(ended)
         counted = _names(kept)
         gone = [path for _, path in self._files() if path != self.path and not _locked(path)]
         fresh = [path for path in gone if path.name not in counted]
         if fresh:
-            sources = [Source(kept, None), *(Source(read(path), None) for path in fresh)]
+            sources = [Source(kept, None), *(Source(_said(path), None) for path in fresh)]
             write_ended(ended, fold(sources), [path.name for path in gone])
         for path in gone:
             path.unlink(missing_ok=True)
@@ -264,6 +263,17 @@ class Member:
             os.close(fd)
         self._leader = None
         self.is_leader = False
+
+
+def _said(path: Path) -> list[Entry]:
+    """What a file says; nothing where there is none, or where it is damaged: the others' numbers count all the same."""
+    try:
+        return read(path)
+    except FileNotFoundError:
+        return []
+    except (ValueError, struct.error):
+        guard.report(f"the metrics in {path.name}")
+        return []
 
 
 def _names(kept: Iterable[Entry]) -> set[str]:

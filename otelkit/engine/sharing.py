@@ -160,7 +160,8 @@ class SharedMetrics:
             if member is None:
                 self._export_own(None)
                 return
-            self._publish_all(member)
+            with guard.guarded("the last collection of metrics"):
+                self._publish_all(member)
             last = member.leave()
             if last or (self._overdue(member) and member.leads()):
                 self._export(member)
@@ -226,14 +227,15 @@ class SharedMetrics:
 
     def _publish_all(self, member: Member) -> None:
         self.changed()  # what it would say is part of what is collected now
-        self._publish(member, _flat(self._collect()))
-
-    def _publish(self, member: Member, measured: Measured) -> None:
-        is_state = self._options.is_state
-        left = member.series.write((scope, metric, is_state(metric.name)) for scope, metric in measured)
+        left = self._publish(member, _flat(self._collect()))
         if left:
             scopes = [ScopeMetrics(scope, [metric], scope.schema_url or "") for scope, metric in left]
             self._options.deliver(_data(scopes, {}), self._options.resource)
+
+    def _publish(self, member: Member, measured: Measured) -> list[tuple[InstrumentationScope, Metric]]:
+        """Writes what was measured; returns what has no place in the file."""
+        is_state = self._options.is_state
+        left = member.series.write((scope, metric, is_state(metric.name)) for scope, metric in measured)
         if member.series.full and not self._full:
             self._full = True
             self.failure = "more series than the process's file holds"
@@ -242,6 +244,7 @@ class SharedMetrics:
                 " the others it exports under a service.instance.id of its own. Take attributes with many values away",
                 member.series.size >> 10,
             )
+        return left
 
     def _collect(self) -> MetricsData | None:
         self._collected = None

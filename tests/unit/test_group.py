@@ -209,6 +209,21 @@ def test_who_dies_while_sums_are_put_together_loses_and_doubles_nothing(member: 
     assert total(member) == 5
 
 
+def test_a_damaged_file_takes_no_other_along(member: Member, start: Start, groups: Path) -> None:
+    """It is left out, and said so; the process that wrote it is gone."""
+    second, third = start("second"), start("third")
+    second.do("write(5)")
+    third.do("write(6)")
+    second.kill()
+    (damaged,) = groups.glob("*/1-*.series")
+    content = bytearray(damaged.read_bytes())
+    content[64:68] = b"\xff\xff\xff\xff"
+    damaged.write_bytes(content)
+    assert total(member) == 6
+    member.fold()
+    assert total(member) == 6
+
+
 def test_the_last_one_knows_that_it_is_the_last(member: Member, start: Start) -> None:
     """It is the one that exports for all; its own gauges are still those of a living process."""
     second = start("second")
