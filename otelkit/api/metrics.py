@@ -14,60 +14,75 @@ from typing_extensions import ParamSpec
 
 from otelkit.api.measures import meter
 from otelkit.api.names import check_metric_name
+from otelkit.engine import door
 from otelkit.runtime import before
 
 P = ParamSpec("P")
 
 
 class _Declared(Generic[P]):
-    """A metric that was declared with its labels."""
+    """A metric that was declared with its labels; its instrument is made at its first use after bootstrap."""
 
-    def __init__(self, instrument: Any, name: str) -> None:
-        self._instrument = instrument
+    def __init__(self, make: Callable[[], Any], name: str) -> None:
+        self._make = make
         self._name = name
+        self._instrument: Any = None
 
-    def _check(self) -> None:
-        if not before.live:
-            before.note(f"otelkit metric {self._name!r}")
+    def _made(self) -> Any:
+        """The instrument; None before bootstrap, which is counted."""
+        found = self._instrument
+        if found is None:
+            if not before.live:
+                before.note(f"otelkit metric {self._name!r}")
+                return None
+            found = self._instrument = self._make()
+        return found
 
 
-class BoundCounter:
-    """A counter with its labels given: the cheapest way to count in a hot loop."""
+class _Bound:
+    """A metric with its labels given."""
 
     def __init__(self, declared: _Declared[Any], labels: dict[str, Any]) -> None:
         self._declared = declared
         self._labels = labels
+        self._series: Any = None
+
+    def _found(self) -> Any:
+        """The series, looked up at its first use after bootstrap; None before."""
+        instrument = self._declared._made()
+        if instrument is not None:
+            self._series = door.series(instrument, self._labels)
+        return self._series
+
+
+class BoundCounter(_Bound):
+    """A counter with its labels given: the cheapest way to count in a hot loop."""
 
     def add(self, amount: float = 1) -> None:
         """Adds `amount`."""
-        self._declared._check()
-        self._declared._instrument.add(amount, self._labels)
+        series = self._series or self._found()
+        if series is not None:
+            series.add(amount)
 
 
-class BoundHistogram:
+class BoundHistogram(_Bound):
     """A histogram with its labels given."""
-
-    def __init__(self, declared: _Declared[Any], labels: dict[str, Any]) -> None:
-        self._declared = declared
-        self._labels = labels
 
     def record(self, value: float) -> None:
         """Records `value`."""
-        self._declared._check()
-        self._declared._instrument.record(value, self._labels)
+        series = self._series or self._found()
+        if series is not None:
+            series.record(value)
 
 
-class BoundGauge:
+class BoundGauge(_Bound):
     """A gauge with its labels given."""
-
-    def __init__(self, declared: _Declared[Any], labels: dict[str, Any]) -> None:
-        self._declared = declared
-        self._labels = labels
 
     def set(self, value: float) -> None:
         """Sets it to `value`."""
-        self._declared._check()
-        self._declared._instrument.set(value, self._labels)
+        series = self._series or self._found()
+        if series is not None:
+            series.set(value)
 
 
 class Counter(_Declared[P]):
@@ -75,8 +90,9 @@ class Counter(_Declared[P]):
 
     def add(self, amount: float = 1, /, *args: P.args, **labels: P.kwargs) -> None:
         """Adds `amount` under these labels."""
-        self._check()
-        self._instrument.add(amount, labels)
+        instrument = self._instrument or self._made()
+        if instrument is not None:
+            instrument.add(amount, labels)
 
     def labels(self, *args: P.args, **labels: P.kwargs) -> BoundCounter:
         """The counter with these labels given."""
@@ -88,8 +104,9 @@ class Histogram(_Declared[P]):
 
     def record(self, value: float, /, *args: P.args, **labels: P.kwargs) -> None:
         """Records `value` under these labels."""
-        self._check()
-        self._instrument.record(value, labels)
+        instrument = self._instrument or self._made()
+        if instrument is not None:
+            instrument.record(value, labels)
 
     def labels(self, *args: P.args, **labels: P.kwargs) -> BoundHistogram:
         """The histogram with these labels given."""
@@ -101,8 +118,9 @@ class Gauge(_Declared[P]):
 
     def set(self, value: float, /, *args: P.args, **labels: P.kwargs) -> None:
         """Sets it to `value` under these labels."""
-        self._check()
-        self._instrument.set(value, labels)
+        instrument = self._instrument or self._made()
+        if instrument is not None:
+            instrument.set(value, labels)
 
     def labels(self, *args: P.args, **labels: P.kwargs) -> BoundGauge:
         """The gauge with these labels given."""
@@ -113,13 +131,23 @@ def counter(name: str, /, *, unit: str = "") -> Callable[[Callable[P, None]], Co
     """Declares a counter. Raises ValueError for a name that is not allowed, TypeError for parameters that are not
     keyword-only (`def orders_placed(*, plan: str) -> None`)."""
     check_metric_name(name)
-    return lambda labels: Counter(meter().create_counter(name, unit, _description(labels)), name)
+
+    def declare(labels: Callable[P, None]) -> Counter[P]:
+        description = _description(labels)
+        return Counter(lambda: meter().create_counter(name, unit, description), name)
+
+    return declare
 
 
 def up_down_counter(name: str, /, *, unit: str = "") -> Callable[[Callable[P, None]], Counter[P]]:
     """Declares an up-down counter; raises as `counter` does."""
     check_metric_name(name)
-    return lambda labels: Counter(meter().create_up_down_counter(name, unit, _description(labels)), name)
+
+    def declare(labels: Callable[P, None]) -> Counter[P]:
+        description = _description(labels)
+        return Counter(lambda: meter().create_up_down_counter(name, unit, description), name)
+
+    return declare
 
 
 def histogram(
@@ -129,10 +157,10 @@ def histogram(
     check_metric_name(name)
 
     def declare(labels: Callable[P, None]) -> Histogram[P]:
-        instrument = meter().create_histogram(
-            name, unit, _description(labels), explicit_bucket_boundaries_advisory=buckets
+        description = _description(labels)
+        return Histogram(
+            lambda: meter().create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=buckets), name
         )
-        return Histogram(instrument, name)
 
     return declare
 
@@ -140,7 +168,12 @@ def histogram(
 def gauge(name: str, /, *, unit: str = "") -> Callable[[Callable[P, None]], Gauge[P]]:
     """Declares a gauge; raises as `counter` does."""
     check_metric_name(name)
-    return lambda labels: Gauge(meter().create_gauge(name, unit, _description(labels)), name)
+
+    def declare(labels: Callable[P, None]) -> Gauge[P]:
+        description = _description(labels)
+        return Gauge(lambda: meter().create_gauge(name, unit, description), name)
+
+    return declare
 
 
 def _description(labels: Callable[..., None]) -> str:

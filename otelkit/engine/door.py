@@ -79,17 +79,21 @@ def logger(name: str) -> Writes:
     return found if isinstance(found, Logger) else _ForeignLogger(found)
 
 
-def adds(instrument: metrics.Counter | metrics.UpDownCounter, labels: Mapping[str, Any]) -> Adds:
-    """One series of a counter, to be kept: it stays valid over openings and forks."""
+def series(instrument: Any, labels: Mapping[str, Any]) -> Any:
+    """One series of an instrument, to be kept: it stays valid over openings and forks."""
     bind = getattr(instrument, "bind", None)
-    found: Adds = bind(labels) if bind is not None else _ForeignSeries(instrument, labels)
+    return bind(labels) if bind is not None else _ForeignSeries(instrument, labels)
+
+
+def adds(instrument: metrics.Counter | metrics.UpDownCounter, labels: Mapping[str, Any]) -> Adds:
+    """One series of a counter."""
+    found: Adds = series(instrument, labels)
     return found
 
 
 def records(instrument: metrics.Histogram, labels: Mapping[str, Any]) -> Records:
-    """One series of a histogram, to be kept: it stays valid over openings and forks."""
-    bind = getattr(instrument, "bind", None)
-    found: Records = bind(labels) if bind is not None else _ForeignSeries(instrument, labels)
+    """One series of a histogram."""
+    found: Records = series(instrument, labels)
     return found
 
 
@@ -189,3 +193,6 @@ class _ForeignSeries:
 
     def record(self, amount: int | float, span: Any = None, /) -> None:
         self._instrument.record(amount, self._labels, with_span(span) if span is not None else None)
+
+    def set(self, amount: int | float, span: Any = None, /) -> None:
+        self._instrument.set(amount, self._labels, with_span(span) if span is not None else None)

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.process import kill_session, run_python, start_python
-from tests.support.server import FAST, clean_environment, free_port, get, running, wait_until_up
+from tests.support.server import (
+    FAST,
+    clean_environment,
+    free_port,
+    get,
+    running,
+    wait_until_no_worker_starts,
+    wait_until_up,
+)
 from tests.support.sink import Sink
 
 ENGINES = ("otelkit", "sdk")
@@ -68,6 +76,8 @@ def test_a_servers_workers(sink: Sink, tmp_path: Path, command: list[str], worke
                 answered += 1
             except OSError:  # the worker that took the connection was ending
                 time.sleep(0.05)
+        if "-w" in command:
+            wait_until_no_worker_starts(log, int(command[command.index("-w") + 1]))
     assert len(sink.named("GET /")) >= answered
     sink.wait_for(lambda: sink.total("visits") >= answered, f"{answered} visits\n{log.read_text()}")
     assert sink.one_series("visits")[-1] == len(sink.named("GET /")) == sink.one_series("size")[-1]

@@ -15,7 +15,14 @@ import pytest
 from examples.shop.redis_server import redis_server
 from otelkit.stack.native import NativeStack
 from otelkit.stack.queries import NotYet, prometheus_query, wait_for
-from tests.support.server import clean_environment, free_port, get, running, wait_until_up
+from tests.support.server import (
+    clean_environment,
+    free_port,
+    get,
+    running,
+    wait_until_no_worker_starts,
+    wait_until_up,
+)
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack"), pytest.mark.timeout(300)]
 
@@ -124,6 +131,7 @@ def run(
                 time.sleep(0.05)
             time.sleep(1 / REQUESTS_PER_S)
         publishing.join()
+        wait_until_no_worker_starts(log, 4)
         found.settled("sum(tasks_counted_total{})", TASKS)
         found.pulled = _pulled(pull_port, found.visits)
         yield found

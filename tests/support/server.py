@@ -89,3 +89,19 @@ def wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path, deadlin
         else:
             return
     raise AssertionError(f"{url} did not answer in {deadline_s:g} s\n{log.read_text()}")
+
+
+def wait_until_no_worker_starts(log: Path, workers: int, deadline_s: float = 20.0) -> None:
+    """Waits until gunicorn has as many workers as it shall have, and all are up.
+
+    A worker that is starting when SIGTERM comes gunicorn does not end.
+    """
+    end = time.monotonic() + deadline_s
+    while True:
+        said = log.read_text()
+        booted, up, ended = map(said.count, ("Booting worker", "Application startup complete", "Worker exiting"))
+        leaving = said.count("Maximum request limit")
+        if booted == up and booted - ended == workers and leaving == ended:
+            return
+        assert time.monotonic() < end, said
+        time.sleep(0.02)

@@ -30,7 +30,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from otelkit.delivery.ledger import DropReason, read_page
 from otelkit.delivery.pipeline import Pipeline
 from otelkit.delivery.queue import QueueLimits
-from tests.support.records import RESOURCE, a_pipeline, a_span, balance
+from tests.support.records import RESOURCE, ALog, a_pipeline, a_span, balance
 from tests.support.server import free_port
 from tests.support.sink import Answer, Sink
 
@@ -195,6 +195,30 @@ def test_a_collection_that_fails_costs_neither_the_spans_nor_the_next_one(tmp_pa
             pipeline.spans.put(a_span(number))
             assert pipeline.flush(10).ok
         assert received(sink) == [0, 1]
+
+
+def test_records_that_come_faster_than_they_go_keep_nothing_else_waiting(tmp_path: Path, sink: Sink) -> None:
+    """The worker never finds the queue empty, and yet metrics are collected, logs sent and a flush comes back."""
+    with ended(a_pipeline(sink.url, tmp_path, logs=QueueLimits(100, 10, 0.1))) as pipeline:
+        source = pipeline.source = Source(pipeline)
+        stop = threading.Event()
+        span = a_span(1, **{f"k{place}": f"{place} of many" for place in range(100)})  # slow to encode
+
+        def emit() -> None:
+            while not stop.is_set():
+                pipeline.spans.put(span)
+
+        emitting = [threading.Thread(target=emit) for _ in range(2)]
+        for thread in emitting:
+            thread.start()
+        try:
+            pipeline.logs.put(ALog("one"))
+            sink.wait_for(lambda: len(sink.logs) == 1 and len(sink.metrics) >= 3, "a log and three collections", 30)
+            assert source.calls.count(("tick", "otelkit-worker")) >= 3
+        finally:
+            stop.set()
+            for thread in emitting:
+                thread.join()
 
 
 def test_an_overflow_by_four_threads_is_accounted_to_the_record(tmp_path: Path, sink: Sink) -> None:
