@@ -15,7 +15,7 @@ from typing_extensions import ParamSpec
 from otelkit.api.measures import meter
 from otelkit.api.names import check_metric_name
 from otelkit.engine import door
-from otelkit.runtime import before
+from otelkit.runtime import before, guard
 
 P = ParamSpec("P")
 
@@ -60,9 +60,12 @@ class BoundCounter(_Bound):
 
     def add(self, amount: float = 1) -> None:
         """Adds `amount`."""
-        series = self._series or self._found()
-        if series is not None:
-            series.add(amount)
+        try:
+            series = self._series or self._found()
+            if series is not None:
+                series.add(amount)
+        except Exception:  # noqa: BLE001 - a measurement must not fail the application
+            guard.report("a measurement")
 
 
 class BoundHistogram(_Bound):
@@ -70,9 +73,12 @@ class BoundHistogram(_Bound):
 
     def record(self, value: float) -> None:
         """Records `value`."""
-        series = self._series or self._found()
-        if series is not None:
-            series.record(value)
+        try:
+            series = self._series or self._found()
+            if series is not None:
+                series.record(value)
+        except Exception:  # noqa: BLE001 - a measurement must not fail the application
+            guard.report("a measurement")
 
 
 class BoundGauge(_Bound):
@@ -80,9 +86,12 @@ class BoundGauge(_Bound):
 
     def set(self, value: float) -> None:
         """Sets it to `value`."""
-        series = self._series or self._found()
-        if series is not None:
-            series.set(value)
+        try:
+            series = self._series or self._found()
+            if series is not None:
+                series.set(value)
+        except Exception:  # noqa: BLE001 - a measurement must not fail the application
+            guard.report("a measurement")
 
 
 class Counter(_Declared[P]):

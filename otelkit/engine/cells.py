@@ -124,17 +124,13 @@ def _exemplar(exemplars: Exemplars, slot: int, amount: Number, span: Any) -> Non
             exemplars.slots[slot] = Exemplar({}, amount, time_ns(), context.span_id, context.trace_id)
 
 
-class SumCell(Cell):
-    """A counter's or an up-down counter's series."""
+class _ValueCell(Cell):
+    """A series that is one number."""
 
-    __slots__ = ("lowest", "seen", "value")
+    __slots__ = ("seen", "value")
 
     value: Number
     seen: Number | None
-
-    def __init__(self, attributes: Shared, *, monotonic: bool, exemplars: bool, routed: Any, begun: Begun) -> None:
-        super().__init__(attributes, slots=1, exemplars=exemplars, routed=routed, begun=begun)
-        self.lowest = 0.0 if monotonic else -math.inf
 
     def reset(self, *, exemplars: bool, routed: Any, begun: Begun) -> None:
         super().reset(exemplars=exemplars, routed=routed, begun=begun)
@@ -144,6 +140,16 @@ class SumCell(Cell):
     def changed(self) -> bool:
         before, self.seen = self.seen, self.value
         return before != self.seen
+
+
+class SumCell(_ValueCell):
+    """A counter's or an up-down counter's series."""
+
+    __slots__ = ("lowest",)
+
+    def __init__(self, attributes: Shared, *, monotonic: bool, exemplars: bool, routed: Any, begun: Begun) -> None:
+        super().__init__(attributes, slots=1, exemplars=exemplars, routed=routed, begun=begun)
+        self.lowest = 0.0 if monotonic else -math.inf
 
     def add(self, amount: Number = 1, span: Any = None) -> None:
         """Adds; `span` is where the measurement was made, where that is not the current one."""
@@ -171,25 +177,13 @@ class SumCell(Cell):
         return NumberDataPoint(self.attributes, self.start_ns, now_ns, self.value, found)  # type: ignore[arg-type]
 
 
-class GaugeCell(Cell):
+class GaugeCell(_ValueCell):
     """A gauge's series: the last value."""
 
-    __slots__ = ("seen", "value")
-
-    value: Number
-    seen: Number | None
+    __slots__ = ()
 
     def __init__(self, attributes: Shared, *, exemplars: bool, routed: Any, begun: Begun) -> None:
         super().__init__(attributes, slots=1, exemplars=exemplars, routed=routed, begun=begun)
-
-    def reset(self, *, exemplars: bool, routed: Any, begun: Begun) -> None:
-        super().reset(exemplars=exemplars, routed=routed, begun=begun)
-        self.value = 0
-        self.seen = None
-
-    def changed(self) -> bool:
-        before, self.seen = self.seen, self.value
-        return before != self.seen
 
     def set(self, amount: Number, span: Any = None) -> None:
         """Sets the value."""

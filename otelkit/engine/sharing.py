@@ -284,12 +284,8 @@ class SharedMetrics:
 
         if scopes:
             self._options.deliver(_data(scopes, {}), self._resource(member), delivered)
-        try:
+        with guard.guarded("the sums of ended processes"):  # the files stay, and are read again at every export
             member.fold()
-        except OSError as error:
-            # The files stay, and are read again at every export.
-            with guard.guarded("the sums of ended processes"):
-                raise error
 
     def _merged(self, member: Member, now_ns: int, since_ns: int) -> list[ScopeMetrics]:
         assert self._merger is not None

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, Literal
 
 import pytest
@@ -195,6 +196,27 @@ def test_a_measurement_that_is_no_measurement_never_raises(exported: Started, va
     otelkit.count("odd.counted", value)
     otelkit.distribution("odd.distributed", value)
     otelkit.gauge("odd.gauge", value)
+    otelkit.count("odd.after", 1)
+    exported.telemetry.flush(5.0)
+    assert "odd.after" in {metric.name for metric in exported.sink.metrics}
+
+
+@pytest.mark.parametrize("value", [None, "three", float("nan"), -1, 1 << 70, Fraction(10**400), 10**400])
+def test_nor_does_one_of_a_series_whose_labels_are_given(exported: Started, value: Any) -> None:
+    """A loop that counts is the application's."""
+
+    @otelkit.metrics.counter("odd.bound")
+    def counted(*, label: str) -> None: ...
+
+    @otelkit.metrics.histogram("odd.bound.distributed")
+    def distributed(*, label: str) -> None: ...
+
+    @otelkit.metrics.gauge("odd.bound.gauge")
+    def level(*, label: str) -> None: ...
+
+    counted.labels(label="a").add(value)
+    distributed.labels(label="a").record(value)
+    level.labels(label="a").set(value)
     otelkit.count("odd.after", 1)
     exported.telemetry.flush(5.0)
     assert "odd.after" in {metric.name for metric in exported.sink.metrics}
