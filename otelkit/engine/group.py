@@ -24,6 +24,7 @@ import struct
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from otelkit.delivery.ledger import private_directory
 from otelkit.engine.group_key import GroupKey, namespace, started
@@ -46,21 +47,36 @@ _GOES_ON_S = 300.0
 _FORGOTTEN_S = 86_400.0
 
 
+_EXPORTED = 3  # where in the header it stands when the group was last exported
+
+
+def _counter(place: int) -> Any:
+    """An attribute of _Header that is one of its cells."""
+
+    def read(header: _Header) -> int:
+        return header.cells[place]
+
+    def write(header: _Header, value: int) -> None:
+        header.cells[place] = value
+
+    return property(read, write)
+
+
 class _Header:
     """The counters that the processes of a group share: eight bytes each, written by one process at a time."""
 
     def __init__(self, cells: memoryview) -> None:
-        self._cells = cells
+        self.cells = cells
 
-    joined = property(lambda self: self._cells[1], lambda self, value: self._cells.__setitem__(1, value))
+    joined: int = _counter(1)
     """How many processes have joined."""
-    together = property(lambda self: self._cells[2], lambda self, value: self._cells.__setitem__(2, value))
+    together: int = _counter(2)
     """The most that lived at the same time."""
-    exported_ns = property(lambda self: self._cells[3], lambda self, value: self._cells.__setitem__(3, value))
+    exported_ns: int = _counter(_EXPORTED)
     """When the group was last exported."""
-    asked = property(lambda self: self._cells[4], lambda self, value: self._cells.__setitem__(4, value))
+    asked: int = _counter(4)
     """The number of the last request to export now."""
-    answered = property(lambda self: self._cells[5], lambda self, value: self._cells.__setitem__(5, value))
+    answered: int = _counter(5)
     """The last request whose export was acknowledged by the next hop."""
 
 
@@ -150,7 +166,7 @@ class Member:
         text = instance_id.encode("utf-8", "replace")[:510]
         mapped[:] = bytes(_GROUP_BYTES)
         _ID.pack_into(mapped, _ID_AT, len(text), text)
-        struct.pack_into("<Q", mapped, 8 * 3, time.time_ns())  # the first interval begins
+        struct.pack_into("<Q", mapped, 8 * _EXPORTED, time.time_ns())  # the first interval begins
         mapped[: len(_MAGIC)] = _MAGIC
         return mapped
 
@@ -166,12 +182,12 @@ class Member:
     @property
     def alone(self) -> bool:
         """Whether no other process has ever joined."""
-        return bool(self.header.joined == 1)
+        return self.header.joined == 1
 
     @property
     def slots(self) -> bool:
         """Whether more than one process has lived at the same time, so that gauges need a slot."""
-        return bool(self.header.together > 1)
+        return self.header.together > 1
 
     def leads(self) -> bool:
         """Whether this process exports for all: the first that asks, until it leaves."""
@@ -187,7 +203,7 @@ class Member:
         """Asks whoever leads to export now; returns the request's number."""
         with self._locked():
             self.header.asked += 1
-            return int(self.header.asked)
+            return self.header.asked
 
     def sources(self) -> list[Source]:
         """What all processes of the group say, and those that have ended."""
