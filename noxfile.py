@@ -1,8 +1,9 @@
 """What CI runs after `make test`: the built wheel in clean environments, on every Python that is supported.
 
-`nox -s wheel`: everything, on this Python. `nox -s pythons`: unit and integration tests on the other Pythons that are
-installed: on 3.10 with the lowest version of every library that pyproject.toml allows, on 3.12 with what pip would
-install, on 3.13 with the highest OpenTelemetry.
+`nox -s wheel`: unit tests and the shop with the real stack, on this Python; `make test` has run all there is from the
+checkout. `nox -s pythons`: unit and integration tests on the other Pythons that are installed: on 3.10 with the lowest
+version of every library that pyproject.toml allows, on 3.12 with what pip would install, on 3.13 with the highest
+OpenTelemetry.
 """
 
 from __future__ import annotations
@@ -111,8 +112,8 @@ def _pyproject() -> dict[str, Any]:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """The wheel, everything, in a clean environment of this Python."""
-    _test(session, "tests")
+    """The wheel in a clean environment of this Python: the unit tests, and the shop with the real stack."""
+    _test(session, "tests/unit", "tests/stack/test_shop.py")
 
 
 @nox.session(python=_installed_pythons() or False)

@@ -7,6 +7,7 @@ take an inherited lock, never flush or delete what the parent owns; throw it awa
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -21,6 +22,10 @@ A module's import lock that is held at a fork stays locked in the child for ever
 there hangs (CPython makes only the global import lock anew). The threads import what they need once, at their start.
 """
 _LONGEST_WAIT_S = 5.0
+_SWITCH_S = 0.0001
+"""How long a busy thread keeps the interpreter lock while a fork waits for imports. An import reads hundreds of files,
+and waits for the lock after each: with CPython's 5 ms and three busy threads, for longer than a fork may take.
+"""
 
 _children: list[weakref.WeakMethod[Callable[[], None]]] = []
 _installed = False
@@ -39,7 +44,14 @@ def on_child(method: Callable[[], None]) -> None:
 
 def _before() -> None:
     global _waited
-    _waited = importing.acquire(timeout=_LONGEST_WAIT_S)
+    _waited = importing.acquire(blocking=False)
+    if not _waited:
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_S)
+        try:
+            _waited = importing.acquire(timeout=_LONGEST_WAIT_S)
+        finally:
+            sys.setswitchinterval(usual)
 
 
 def _after_in_parent() -> None:

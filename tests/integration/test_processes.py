@@ -95,7 +95,8 @@ def test_a_script_that_is_stopped(sink: Sink, tmp_path: Path, number: int, code:
             with otelkit.span("work"):
                 pass
         print("ready", flush=True)
-        time.sleep(60)
+        while True:
+            time.sleep(0.05)  # not once: a signal between the interpreter's look and the call is seen after it
     """
     process = start_python(script, cwd=tmp_path, environ=PATIENT)
     try:
@@ -122,7 +123,8 @@ def test_sigterm_in_the_middle_of_a_log_call_keeps_the_deadline(sink: Sink, tmp_
             pass
         with logging.getLogger().handlers[0].lock:
             print("ready", flush=True)
-            time.sleep(60)
+            while True:
+                time.sleep(0.05)
     """
     process = start_python(script, cwd=tmp_path)
     try:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import celery
 import pytest
@@ -54,6 +55,8 @@ app.conf.update(broker_connection_retry_on_startup=True, worker_prefetch_multipl
 @app.task(name="count")
 def count():
     otelkit.count("tasks.counted")
+    with open("executed", "ab", buffering=0) as file:
+        file.write(b".")
 """
 
 
@@ -131,6 +134,7 @@ def run(
                 time.sleep(0.05)
             time.sleep(1 / REQUESTS_PER_S)
         publishing.join()
+        _wait_until_executed(folder / "executed", worker_log)
         wait_until_no_worker_starts(log, 4)
         found.settled("sum(tasks_counted_total{})", TASKS)
         found.pulled = _pulled(pull_port, found.visits)
@@ -142,6 +146,14 @@ def _publish(broker: str) -> None:
     for _ in range(TASKS):
         producer.send_task("count")
     producer.close()
+
+
+def _wait_until_executed(executed: Path, log: Path) -> None:
+    """Until every task has run: each has a process to be forked and to be ended, so that a busy machine takes long."""
+    deadline = time.monotonic() + 120
+    while (done := executed.stat().st_size) < TASKS:
+        assert time.monotonic() < deadline, f"{done} of {TASKS} tasks ran\n{log.read_text()}"
+        time.sleep(0.1)
 
 
 def _pulled(port: int, visits: int) -> str:
