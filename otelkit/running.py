@@ -5,10 +5,12 @@ its end.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from opentelemetry import _logs
@@ -20,6 +22,7 @@ from otelkit.delivery.destination import destination
 from otelkit.delivery.pipeline import Pipeline, PipelineOptions
 from otelkit.delivery.queue import QueueLimits
 from otelkit.delivery.report import FlushReport
+from otelkit.delivery.spool import SpoolOptions
 from otelkit.engine.group_key import GroupKey, group_key
 from otelkit.engine.opening import open_engine
 from otelkit.engine.propagation import propagator
@@ -35,6 +38,8 @@ from otelkit.versions import installed_version
 
 logger = logging.getLogger("otelkit")
 
+_ONE_SERVICE = ("service.name", "service.namespace", "deployment.environment.name")
+_WRITTEN_S = 0.2
 _openings = 0
 """How often this process has started telemetry: a new start begins its sums anew, and so a group of its own."""
 
@@ -103,11 +108,13 @@ class Running:
                     "accepted": account.accepted,
                     "delivered": account.delivered,
                     "spooled": account.spooled,
+                    "adopted": account.adopted,
                     "dropped": {reason.value: count for reason, count in account.dropped.items()},
                 }
                 for signal, account in ledger.accounts.items()
             },
             "in_memory": self._pipeline.in_memory(),
+            "spool": self._pipeline.describe_spool(),
             "metrics_group": self._shared.describe() if self._shared is not None else None,
             "foreign_providers": list(self._providers.foreign),
             "before_bootstrap": before.calls,
@@ -158,6 +165,7 @@ class Running:
 
     def _open_pipeline(self) -> Pipeline:
         settings = self.settings
+        longest_s = _WRITTEN_S if settings.spool == "always" else math.inf
         return Pipeline(
             PipelineOptions(
                 service=self.service,
@@ -168,18 +176,33 @@ class Running:
                 spans=QueueLimits(
                     settings.bsp_max_queue_size,
                     settings.bsp_max_export_batch_size,
-                    settings.bsp_schedule_delay_s,
+                    min(settings.bsp_schedule_delay_s, longest_s),
                 ),
                 logs=QueueLimits(
                     settings.blrp_max_queue_size,
                     settings.blrp_max_export_batch_size,
-                    settings.blrp_schedule_delay_s,
+                    min(settings.blrp_schedule_delay_s, longest_s),
                 ),
                 max_pending_bytes=settings.max_pending_bytes,
                 state_dir=state_directory(settings.state_dir),
                 quiet=self._extras.by_default,
                 redaction=Redaction(),
+                spool=self._spool_options(),
+                identity=tuple(str(self.resource.get(name, "")) for name in _ONE_SERVICE),
             )
+        )
+
+    def _spool_options(self) -> SpoolOptions | None:
+        settings = self.settings
+        if settings.spool == "off" or self._extras.captured:
+            return None
+        own = Path(settings.spool_dir).expanduser() if settings.spool_dir else None
+        return SpoolOptions(
+            folder=own or state_directory(settings.state_dir) / "spool",
+            always=settings.spool == "always",
+            max_bytes=settings.spool_max_bytes,
+            max_age_s=settings.spool_max_age_s,
+            max_metric_age_s=settings.spool_max_metric_age_s,
         )
 
     def _find_group(self) -> GroupKey | None:

@@ -105,6 +105,11 @@ class Settings:
     # -- engine, delivery and life cycle
     engine = Setting("OTELKIT_ENGINE", choice("otelkit", "sdk"), "otelkit", "What makes the records: `otelkit`'s own engine, or the OpenTelemetry SDK's (`sdk`), at several times the cost.")
     max_pending_bytes = Setting("OTELKIT_MAX_PENDING_BYTES", integer(minimum=65536), 64 * 1024 * 1024, "Most bytes of encoded batches that wait for the next hop; beyond it the oldest are dropped and counted.", unit="bytes")
+    spool = Setting("OTELKIT_SPOOL", choice("on", "off", "always"), "on", "Where encoded batches wait that the next hop does not take: `on`: on disk, also after the end of the process; `always`: every batch is written there before it is sent, 200 ms after its records at the latest; `off`: in memory alone.")
+    spool_dir = Setting("OTELKIT_SPOOL_DIR", optional(text), None, "Folder of the spool; default `spool` in the folder of OTELKIT_STATE_DIR.")
+    spool_max_bytes = Setting("OTELKIT_SPOOL_MAX_BYTES", integer(minimum=65536), 512 * 1024 * 1024, "Most bytes in the spool's folder, and never more than a tenth of what is free on its disk; beyond it the oldest batches are dropped and counted.", unit="bytes")
+    spool_max_age_s = Setting("OTELKIT_SPOOL_MAX_AGE_S", number(minimum=1.0), 86_400.0, "Longest time that spans and logs wait in the spool.", unit="s")
+    spool_max_metric_age_s = Setting("OTELKIT_SPOOL_MAX_METRIC_AGE_S", number(minimum=1.0), 1_500.0, "Longest time that metrics wait in the spool; Prometheus refuses points that are older than its out-of-order window (30 minutes in the bundled configuration).", unit="s")
     shutdown_timeout_s = Setting("OTELKIT_SHUTDOWN_TIMEOUT_S", number(maximum=86_400.0), 2.0, "Longest time that the end of the process waits for the next hop, over all signals.", unit="s")
     state_dir = Setting("OTELKIT_STATE_DIR", optional(text), None, "Folder of the ledgers' mapped pages and of the metrics that processes share; default `$XDG_STATE_HOME/otelkit`, else `~/.local/state/otelkit`, else a folder of this user under the temporary directory.")
     strict = Setting("OTELKIT_STRICT", boolean, False, "`true`: wrong settings, unsupported libraries and someone else's providers raise at start, and nothing is started.")

@@ -27,6 +27,11 @@ class Destination:
     """Nobody named it: the default address of a local collector."""
 
     @property
+    def compresses(self) -> bool:
+        """Whether bodies are compressed before they are sent; over gRPC that is the channel's part."""
+        return self.gzip and self.protocol != "grpc"
+
+    @property
     def hop(self) -> str:
         """Scheme, host and port: what is up or down as one."""
         parts = urlsplit(self.shown)

@@ -25,9 +25,10 @@ from otelkit.config.settings import SIGNALS, Signal
 MAGIC = b"OTELKIT1"
 _HEADER = struct.Struct("<8sQQ128s")  # magic, pid, start of the page (ns since the epoch), service name
 _HEADER_BYTES = 256
-_CELLS_A_SIGNAL = 32  # accepted, delivered, spooled, then one cell a drop reason; the rest is reserved
+_CELLS_A_SIGNAL = 32  # accepted, delivered, spooled, then one cell a drop reason; the last one is adopted
 _PAGE_BYTES = _HEADER_BYTES + 8 * _CELLS_A_SIGNAL * len(SIGNALS)
 _ACCEPTED, _DELIVERED, _SPOOLED, _FIRST_REASON = 0, 1, 2, 3
+_ADOPTED = _CELLS_A_SIGNAL - 1
 
 
 class DropReason(enum.Enum):
@@ -51,6 +52,14 @@ class DropReason(enum.Enum):
     """Still undelivered when shutdown's deadline ended."""
     AFTER_SHUTDOWN = "after_shutdown"
     """Emitted after shutdown."""
+    SPOOL_FULL = "spool_full"
+    """The spool held its most bytes (OTELKIT_SPOOL_MAX_BYTES, or a tenth of the free disk); the oldest batches went."""
+    SPOOL_DAMAGED = "spool_damaged"
+    """What the spool held was cut off, or its bits have changed."""
+    EXPIRED = "expired"
+    """It waited in the spool for longer than OTELKIT_SPOOL_MAX_AGE_S, or OTELKIT_SPOOL_MAX_METRIC_AGE_S."""
+    SUPERSEDED = "superseded"
+    """A later cumulative point of the same series says all that it would have said."""
 
 
 _REASONS = tuple(DropReason)
@@ -58,12 +67,16 @@ _REASONS = tuple(DropReason)
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One signal's line of the ledger, in records."""
+    """One signal's line of the ledger, in records.
+
+    `adopted` says how many of the accepted were another process's, which died and left them in its spool.
+    """
 
     accepted: int = 0
     delivered: int = 0
     spooled: int = 0
     dropped: Mapping[DropReason, int] = field(default_factory=dict)
+    adopted: int = 0
 
     @property
     def outstanding(self) -> int:
@@ -85,11 +98,21 @@ class LedgerPage:
         """Records of all signals that no other column accounts for."""
         return sum(account.outstanding for account in self.accounts.values())
 
+    @property
+    def lost(self) -> int:
+        """Records of all signals that were dropped, those aside whose place a later one has taken."""
+        return sum(
+            count
+            for account in self.accounts.values()
+            for reason, count in account.dropped.items()
+            if reason is not DropReason.SUPERSEDED
+        )
+
 
 class SignalCells:
     """The cells of one signal; the attributes are indices, for `cells[i] += 1` in the hot path."""
 
-    __slots__ = ("_reasons", "accepted", "cells", "delivered", "spooled")
+    __slots__ = ("_reasons", "accepted", "adopted", "cells", "delivered", "spooled")
 
     def __init__(self, cells: memoryview, signal: Signal) -> None:
         start = SIGNALS.index(signal) * _CELLS_A_SIGNAL
@@ -97,6 +120,7 @@ class SignalCells:
         self.accepted = start + _ACCEPTED
         self.delivered = start + _DELIVERED
         self.spooled = start + _SPOOLED
+        self.adopted = start + _ADOPTED
         self._reasons = {reason: start + _FIRST_REASON + place for place, reason in enumerate(_REASONS)}
 
     def dropped(self, reason: DropReason) -> int:
@@ -194,6 +218,7 @@ def _accounts(cells: memoryview) -> Mapping[Signal, Account]:
             row[_DELIVERED],
             row[_SPOOLED],
             {reason: count for reason, count in dropped.items() if count},
+            row[_ADOPTED],
         )
     return accounts
 

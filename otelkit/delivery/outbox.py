@@ -1,4 +1,8 @@
-"""Encoded batches on their way: one lane a signal, each in order, each with its own pause after a failure, in turn."""
+"""Encoded batches on their way: one lane a signal, each in order, each with its own pause after a failure, in turn.
+
+A lane has the batches of now, and those that were read back from the spool; where there are both they take turns, so
+that neither keeps the other waiting.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +11,65 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from otelkit.config.settings import Signal
+from otelkit.delivery.ledger import DropReason
+
+if TYPE_CHECKING:
+    from otelkit.delivery.places import Frame
+
+_RECALLED = 2  # batches of a lane that were read back: one in flight, one to follow
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Batch:
-    """One encoded, compressed request; `delivered` is called when the next hop has acknowledged it."""
+    """One encoded, compressed request; `delivered` is called when the next hop has acknowledged it.
+
+    `raw` is its length before compression, `key` the number that a later batch has which says all that it says (0: none
+    does), `frame` where it is on disk as well.
+    """
 
     signal: Signal
     body: bytes
     records: int
     sequence: int = 0
     delivered: Callable[[], None] | None = None
+    raw: int = 0
+    key: int = 0
+    frame: Frame | None = None
+
+
+Evict = Callable[[Batch, DropReason], None]
 
 
 class Lane:
-    """The batches of one signal, oldest first; the first one may be in flight."""
+    """The batches of one signal, oldest first; one may be in flight. `failing`: the last attempt failed."""
 
     def __init__(self) -> None:
         self.batches: deque[Batch] = deque()
+        self.recalled: deque[Batch] = deque()
         self.not_before = 0.0
         self.in_flight: Batch | None = None
         self.served = 0
+        self.failing = False
+        self.attempted = False
+        self._recalled_last = False
+
+    def first(self) -> Batch:
+        """The batch whose turn it is."""
+        take_recalled = bool(self.recalled) and not (self.batches and self._recalled_last)
+        self._recalled_last = take_recalled
+        return (self.recalled if take_recalled else self.batches)[0]
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has a batch."""
+        return bool(self.batches or self.recalled)
+
+    def everything(self) -> list[Batch]:
+        """All its batches."""
+        return [*self.recalled, *self.batches]
 
 
 class Outbox:
@@ -48,34 +88,105 @@ class Outbox:
         self._changed = threading.Condition(threading.Lock())
         self._closed = False
 
-    def offer(self, batch: Batch, evict: Callable[[Batch], None]) -> None:
-        """Takes a batch in, and evicts those that have to go for it (itself when too large, or too late).
+    def offer(self, batch: Batch, evict: Evict) -> list[Batch]:
+        """Takes a batch in; returns those that have to go for it (itself when too large, or too late).
 
         `evict` counts them, before a waiting flush sees that they are gone.
         """
         with self._changed:
             if self._closed or len(batch.body) > self._max_bytes:
-                evict(batch)
-                return
+                evict(batch, DropReason.PENDING_FULL)
+                return [batch]
             self._sequence += 1
             batch.sequence = self._sequence
             lane = self._lanes[batch.signal]
+            gone = self._superseded(lane, batch.key)
+            for old in gone:
+                self._remove(old)
+                evict(old, DropReason.SUPERSEDED)
             lane.batches.append(batch)
             self._unsettled.add(batch.sequence)
             self._bytes += len(batch.body)
             while self._bytes > self._max_bytes and (oldest := self._oldest_waiting()) is not None:
                 self._remove(oldest)
-                evict(oldest)
+                evict(oldest, DropReason.PENDING_FULL)
+                gone.append(oldest)
             self._changed.notify_all()
+            return gone
+
+    @staticmethod
+    def _superseded(lane: Lane, key: int) -> list[Batch]:
+        # Only in an outage: what will be sent anyway has exemplars that a later batch has not.
+        if not key or not lane.failing:
+            return []
+        return [old for old in lane.everything() if old.key == key and old is not lane.in_flight]
 
     def _oldest_waiting(self) -> Batch | None:
         waiting = (batch for lane in self._lanes.values() for batch in lane.batches if batch is not lane.in_flight)
         return min(waiting, key=lambda batch: batch.sequence, default=None)
 
     def _remove(self, batch: Batch) -> None:
-        self._lanes[batch.signal].batches.remove(batch)
+        lane = self._lanes[batch.signal]
+        (lane.recalled if batch in lane.recalled else lane.batches).remove(batch)
         self._unsettled.discard(batch.sequence)
         self._bytes -= len(batch.body)
+
+    # -- between memory and disk
+
+    def spill(self, takes: Callable[[Signal], bool]) -> list[Batch]:
+        """Takes out what shall wait on disk, where its signal can: of failing lanes everything, of the others the
+        oldest where more than half of the room is used. Such a batch is unsettled still.
+        """
+        with self._changed:
+            found: list[Batch] = []
+            for signal, lane in self._lanes.items():
+                if lane.failing and takes(signal):
+                    found += (batch for batch in lane.batches if batch is not lane.in_flight)
+            left = self._bytes - sum(len(batch.body) for batch in found)
+            if left > self._max_bytes // 2:
+                chosen = set(map(id, found))
+                others = [batch for signal, lane in self._lanes.items() if takes(signal) for batch in lane.batches
+                          if batch is not lane.in_flight and id(batch) not in chosen]  # fmt: skip
+                for batch in sorted(others, key=lambda batch: batch.sequence):
+                    if left <= self._max_bytes // 2:
+                        break
+                    found.append(batch)
+                    left -= len(batch.body)
+            for batch in found:
+                self._lanes[batch.signal].batches.remove(batch)
+                self._bytes -= len(batch.body)
+            return found
+
+    def put_back(self, batch: Batch) -> None:
+        """Takes in again what `spill` gave out."""
+        with self._changed:
+            lane = self._lanes[batch.signal]
+            lane.batches = deque(sorted((*lane.batches, batch), key=lambda batch: batch.sequence))
+            self._bytes += len(batch.body)
+            self._changed.notify_all()
+
+    def wants(self, signal: Signal) -> bool:
+        """Whether a batch should be read back from the disk."""
+        with self._changed:
+            return not self._closed and len(self._lanes[signal].recalled) < _RECALLED
+
+    def recall(self, batch: Batch) -> bool:
+        """Takes a batch in that was read back from the disk; False where it is too late."""
+        with self._changed:
+            if self._closed:
+                return False
+            self._lanes[batch.signal].recalled.append(batch)
+            self._bytes += len(batch.body)
+            self._changed.notify_all()
+            return True
+
+    def discard(self, sequence: int) -> None:
+        """A batch that was spilled is gone from the disk."""
+        with self._changed:
+            self._unsettled.discard(sequence)
+            self._changed.notify_all()
+
+    # -- the sender's side
 
     def take(self) -> Batch | None:
         """Waits for the batch that is due next and marks it as in flight; None once the outbox is closed."""
@@ -84,7 +195,7 @@ class Outbox:
                 if (batch := self._due()) is not None:
                     return batch
                 now = time.monotonic()
-                pauses = [lane.not_before - now for lane in self._lanes.values() if lane.batches]
+                pauses = [lane.not_before - now for lane in self._lanes.values() if lane.waits]
                 self._changed.wait(max(0.0, min(pauses)) if pauses else None)
             return None
 
@@ -95,13 +206,13 @@ class Outbox:
 
     def _due(self) -> Batch | None:
         now = time.monotonic()
-        due = [lane for lane in self._lanes.values() if lane.batches and lane.not_before <= now]
+        due = [lane for lane in self._lanes.values() if lane.waits and lane.not_before <= now]
         if not due:
             return None
         # Not the oldest batch of all: a signal with a long queue must not keep the others waiting.
-        lane = min(due, key=lambda lane: (lane.served, lane.batches[0].sequence))
+        lane = min(due, key=lambda lane: (lane.served, lane.everything()[0].sequence))
         lane.served = self._served = self._served + 1
-        lane.in_flight = lane.batches[0]
+        lane.in_flight = lane.first()
         return lane.in_flight
 
     def settle(self, batch: Batch, count: Callable[[], None]) -> bool:
@@ -115,6 +226,7 @@ class Outbox:
                 return False
             lane.in_flight = None
             lane.not_before = 0.0
+            lane.failing = False
             self._remove(batch)
             count()
             self._changed.notify_all()
@@ -128,6 +240,7 @@ class Outbox:
                 return False
             lane.in_flight = None
             lane.not_before = time.monotonic() + in_s
+            lane.failing = lane.attempted = True
             self._changed.notify_all()
             return True
 
@@ -136,17 +249,27 @@ class Outbox:
         with self._changed:
             for lane in self._lanes.values():
                 lane.not_before = 0.0
+                lane.attempted = False
             self._changed.notify_all()
 
-    def wait_settled(self, up_to: int, deadline: float) -> bool:
+    def wait_settled(self, up_to: int, deadline: float, *, gives_up: Callable[[Signal], bool] | None = None) -> bool:
         """Waits until every batch with a sequence number up to `up_to` is settled, until `deadline` (monotonic) at
-        the latest.
+        the latest; with `gives_up` no longer than until each lane for which it is true has failed once more.
         """
-        with self._changed:
-            return self._changed.wait_for(
-                lambda: all(sequence > up_to for sequence in self._unsettled),
-                max(0.0, deadline - time.monotonic()),
+
+        def settled() -> bool:
+            return all(sequence > up_to for sequence in self._unsettled)
+
+        def hopeless() -> bool:
+            return gives_up is not None and all(
+                lane.failing and lane.attempted and gives_up(signal)
+                for signal, lane in self._lanes.items()
+                if lane.waits
             )
+
+        with self._changed:
+            self._changed.wait_for(lambda: settled() or hopeless(), max(0.0, deadline - time.monotonic()))
+            return settled()
 
     @property
     def last_sequence(self) -> int:
@@ -158,9 +281,10 @@ class Outbox:
         """Lets the sender go and returns what was not settled, oldest first; their late outcomes count no more."""
         with self._changed:
             self._closed = True
-            left = sorted((b for lane in self._lanes.values() for b in lane.batches), key=lambda b: b.sequence)
+            left = sorted((b for lane in self._lanes.values() for b in lane.everything()), key=lambda b: b.sequence)
             for lane in self._lanes.values():
                 lane.batches.clear()
+                lane.recalled.clear()
                 lane.in_flight = None
             self._unsettled.clear()
             self._bytes = 0
@@ -168,6 +292,6 @@ class Outbox:
             return left
 
     def records(self, signal: Signal) -> int:
-        """How many records of a signal wait or are in flight."""
+        """How many records of a signal wait or are in flight and are in memory alone."""
         with self._changed:
-            return sum(batch.records for batch in self._lanes[signal].batches)
+            return sum(batch.records for batch in self._lanes[signal].everything() if batch.frame is None)

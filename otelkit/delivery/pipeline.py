@@ -15,21 +15,24 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from opentelemetry.sdk.metrics.export import MetricsData
 
 from otelkit.config.settings import SIGNALS, Signal
 from otelkit.delivery.attributes import Redaction
+from otelkit.delivery.backlog import Backlog
 from otelkit.delivery.destination import Destination
 from otelkit.delivery.encode import Encoder
 from otelkit.delivery.encode_metrics import count_points
-from otelkit.delivery.ledger import DropReason, Ledger, LedgerPage, take_dead_pages
+from otelkit.delivery.ledger import DropReason, Ledger, LedgerPage
+from otelkit.delivery.metrics_source import Collection, MetricsSource
 from otelkit.delivery.outbox import Batch, Outbox
 from otelkit.delivery.queue import QueueLimits, SignalQueue
 from otelkit.delivery.records import Attributes, LogRecord, SpanRecord
-from otelkit.delivery.report import FlushReport
+from otelkit.delivery.report import FlushReport, report_dead_processes
 from otelkit.delivery.sender import Sender
+from otelkit.delivery.spool import Spool, SpoolOptions
 from otelkit.runtime import guard
 
 logger = logging.getLogger("otelkit.delivery")
@@ -38,12 +41,18 @@ R = TypeVar("R")
 
 _LONGEST_WAIT_S = 86_400.0  # locks take no infinity
 _WITHOUT_METRICS_S = 1.0  # how soon the worker asks for the metrics again where it has none or they failed
+_LOOKS = 10
+_OWN_WORK_S = 2.0
 _FASTEST_GZIP = 1  # level 6 costs the worker three times the CPU for a tenth fewer bytes
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineOptions:
-    """What a pipeline is made of; `destinations` holds the signals that are exported by OTLP."""
+    """What a pipeline is made of; `destinations` holds the signals that are exported by OTLP.
+
+    `identity` is what makes another process one of the same service, whose spool may be taken over when it has died;
+    by default the service's name.
+    """
 
     service: str
     destinations: Mapping[Signal, Destination]
@@ -52,29 +61,10 @@ class PipelineOptions:
     logs: QueueLimits
     max_pending_bytes: int
     state_dir: Path
+    spool: SpoolOptions | None = None
+    identity: tuple[str, ...] = ()
     quiet: bool = False
     redaction: Redaction | None = None
-
-
-class MetricsSource(Protocol):
-    """Whoever owns the metrics; it hands collections to `Pipeline.metrics`. Called by the worker, but for
-    `acknowledged`.
-    """
-
-    def tick(self) -> float:
-        """Does what is due; returns in how many seconds to call it again."""
-
-    def flush(self) -> int:
-        """Collects now, or has another process do it: then returns what to ask `acknowledged` for, else 0."""
-
-    def acknowledged(self, request: int, deadline: float, /) -> bool:
-        """Waits for what another process sends, until `deadline` (monotonic) at the latest."""
-
-    def leave(self) -> None:
-        """Collects for the last time."""
-
-    def abandon(self) -> None:
-        """In a forked child: lets go of what is the parent's."""
 
 
 @dataclass(slots=True)
@@ -83,14 +73,6 @@ class _FlushRequest:
     final: bool
     last_sequence: int = 0
     elsewhere: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Collection:
-    data: MetricsData
-    points: int
-    resource: Attributes
-    delivered: Callable[[], None] | None
 
 
 class Pipeline:
@@ -111,7 +93,7 @@ class Pipeline:
             accounts["logs"], options.logs, start=self.start, wake=self._wake_worker
         )
         self.source: MetricsSource | None = None
-        self._collections: deque[_Collection] = deque()
+        self._collections: deque[Collection] = deque()
         self._encoder: Encoder | None = None
         self._outbox = Outbox(SIGNALS, options.max_pending_bytes)
         self._in_hand = dict.fromkeys(SIGNALS, 0)
@@ -121,14 +103,27 @@ class Pipeline:
         self._requests: deque[_FlushRequest] = deque()
         self._closing = False
         self._armed = False
-        self._sender = Sender(self._outbox, self.ledger, options.destinations, quiet=options.quiet)
+        self._spool = self._open_spool()
+        self._backlog = Backlog(self._outbox, self._spool, self.ledger)
+        self._sender = Sender(
+            self._outbox, self.ledger, options.destinations, self._spool, self._wake_worker, quiet=options.quiet
+        )
         self._threads: list[threading.Thread] = []
+
+    def _open_spool(self) -> Spool | None:
+        options = self._options
+        if options.spool is None or not options.destinations:
+            return None
+        identity = options.identity or (options.service,)
+        return Spool(options.spool, options.destinations, identity, self.ledger, self._outbox.discard)
 
     # -- the application's side
 
-    def metrics(self, data: MetricsData, resource: Attributes, delivered: Callable[[], None] | None = None) -> None:
+    def metrics(
+        self, data: MetricsData, resource: Attributes, delivered: Callable[[], None] | None = None, *, key: int = 0
+    ) -> None:
         """Takes a collection in, to be sent under a resource; its points are accepted now. `delivered` is called when
-        the next hop has acknowledged it.
+        the next hop has acknowledged it; a later collection with the same `key`, unless 0, says all that it says.
         """
         points = count_points(data)
         if not points or "metrics" not in self._options.destinations:
@@ -140,17 +135,27 @@ class Pipeline:
             account.cells[account.dropped(DropReason.AFTER_SHUTDOWN)] += points
             return
         with self._moving:
-            self._collections.append(_Collection(data, points, resource, delivered))
+            self._collections.append(Collection(data, points, resource, delivered, key))
 
     def flush(self, timeout_s: float) -> FlushReport:
         """Collects metrics, sends everything that was accepted before the call, and waits for the acknowledgements.
 
         Keeps `timeout_s` whatever the next hop does; a pause after a failure is cut short. Safe in any thread.
         """
-        lost_before = _lost(self.ledger.read())
+        lost_before = self.ledger.read().lost
         settled = self.spans.closed or self._drain(time.monotonic() + min(timeout_s, _LONGEST_WAIT_S))
+        page, in_memory = self._account()
+        return FlushReport.of(page, ok=settled and page.lost == lost_before, in_memory=in_memory)
+
+    def _account(self) -> tuple[LedgerPage, int]:
+        """The ledger and what is in memory, of one moment: as far as nothing is emitted meanwhile."""
         page = self.ledger.read()
-        return FlushReport.of(page, ok=settled and _lost(page) == lost_before, in_memory=self.in_memory())
+        for _ in range(_LOOKS):
+            in_memory = self.in_memory()
+            before, page = page, self.ledger.read()
+            if page == before:
+                break
+        return page, in_memory
 
     def shutdown(self, timeout_s: float) -> FlushReport:
         """Sends what is there within `timeout_s`, then ends: what is left is dropped and counted. A second call
@@ -159,7 +164,7 @@ class Pipeline:
         if self.spans.closed:
             return FlushReport.of(self.ledger.read(), ok=True, in_memory=self.in_memory())
         deadline = time.monotonic() + min(timeout_s, _LONGEST_WAIT_S)
-        lost_before = _lost(self.ledger.read())
+        lost_before = self.ledger.read().lost
         if self._threads or self._waiting():
             self._drain(deadline, final=True)
         self.spans.closed = self.logs.closed = True
@@ -172,16 +177,18 @@ class Pipeline:
         with self._moving:
             while self._collections:
                 self._drop("metrics", DropReason.SHUTDOWN, self._collections.popleft().points)
-        for batch in self._outbox.close():
-            self._drop(batch.signal, DropReason.SHUTDOWN, batch.records)
+        self._backlog.end()
         page = self.ledger.read()
         self.ledger.close()
-        lost = _lost(page) - lost_before
+        lost = page.lost - lost_before
         if lost:
             unasked = self._options.quiet and all(found.by_default for found in self._options.destinations.values())
             level = logging.DEBUG if unasked else logging.WARNING
             logger.log(level, "%d records could not be delivered before the end of the process", lost)
-        return FlushReport.of(page, ok=not lost, in_memory=self.in_memory())
+        spooled = sum(account.spooled for account in page.accounts.values())
+        if spooled:
+            logger.info("%d records wait in the spool for the service's next process", spooled)
+        return FlushReport.of(page, ok=not lost and not spooled, in_memory=self.in_memory())
 
     def in_memory(self) -> int:
         """Records that are queued, being encoded, waiting or in flight: counted where they are, not by the ledger's
@@ -191,6 +198,10 @@ class Pipeline:
             queued = len(self.spans.records) + len(self.logs.records)
             queued += sum(collection.points for collection in self._collections)
             return queued + sum(self._in_hand.values()) + sum(self._outbox.records(signal) for signal in SIGNALS)
+
+    def describe_spool(self) -> dict[str, object] | None:
+        """The spool as plain data; None where there is none."""
+        return self._spool.describe() if self._spool is not None else None
 
     def abandon(self) -> None:
         """In a forked child: these records, threads and files are the parent's; whoever still holds this emits into
@@ -203,6 +214,8 @@ class Pipeline:
         self._threads = []
         if self.source is not None:
             self.source.abandon()
+        if self._spool is not None:
+            self._spool.abandon()
         self.ledger.forget()
 
     # -- threads
@@ -249,28 +262,36 @@ class Pipeline:
         self._wake.set()
         if not self._threads:
             self._serve_requests()
-        if not request.drained.wait(max(0.0, deadline - time.monotonic())):
+        # At the end the process's own work is not given up for the network's deadline: its sums are nowhere else.
+        own_s = _OWN_WORK_S if final else 0.0
+        if not request.drained.wait(max(own_s, deadline - time.monotonic())):
             return False
         self._outbox.hurry()
         if not self._threads:
             self._sender.run_here(deadline)
-        settled = self._outbox.wait_settled(request.last_sequence, deadline)
+        gives_up = self._spool.takes if final and self._spool is not None else None
+        settled = self._outbox.wait_settled(request.last_sequence, deadline, gives_up=gives_up)
         if request.elsewhere and self.source is not None:
             settled = self.source.acknowledged(request.elsewhere, deadline) and settled
         return settled
 
     def _work(self) -> None:
-        self._report_dead_processes()
+        with guard.guarded("the reading of dead processes' ledgers"):
+            report_dead_processes(self._options.state_dir)
         options = self._options
         due = {
             "traces": time.monotonic() + options.spans.delay_s,
             "logs": time.monotonic() + options.logs.delay_s,
             "metrics": time.monotonic(),
+            "spool": time.monotonic(),
         }
         while not self._closing:
             self._wake.wait(max(0.0, min(due.values()) - time.monotonic()))
             self._wake.clear()
             now = time.monotonic()
+            if due["spool"] <= now:
+                due["spool"] = now + self._backlog.tend()
+            self._move()
             if due["metrics"] <= now:
                 due["metrics"] = now + self._tick()
             if due["traces"] <= now or len(self.spans.records) >= options.spans.max_batch:
@@ -280,6 +301,7 @@ class Pipeline:
                 due["logs"] = now + options.logs.delay_s
                 self._drain_logs()
             self._drain_collections()
+            self._move()
             self._serve_requests()
 
     def _serve_requests(self) -> None:
@@ -301,6 +323,10 @@ class Pipeline:
         return bool(self.spans.records or self.logs.records or self._collections)
 
     # -- the worker's work
+
+    def _move(self) -> None:
+        with self._moving:
+            self._backlog.move()
 
     def _tick(self) -> float:
         if self.source is not None:
@@ -335,7 +361,7 @@ class Pipeline:
                 found = self._collections.popleft()
                 self._in_hand["metrics"] = found.points
             encode = functools.partial(Encoder.metrics, data=found.data, resource=found.resource)
-            self._publish("metrics", found.points, encode, found.delivered)
+            self._publish("metrics", found.points, encode, found.delivered, found.key)
 
     def _publish(
         self,
@@ -343,43 +369,29 @@ class Pipeline:
         records: int,
         encode: Callable[[Encoder], tuple[bytes, int]],
         delivered: Callable[[], None] | None = None,
+        key: int = 0,
     ) -> None:
         destination = self._options.destinations[signal]
+        raw = 0
         try:
             if self._encoder is None:
                 resource = self._options.resource
                 self._encoder = Encoder({"traces": resource, "logs": resource}, self._options.redaction)
             body, failed = encode(self._encoder)
-            if destination.gzip and destination.protocol != "grpc":
+            raw = len(body)
+            if destination.compresses:
                 body = gzip.compress(body, _FASTEST_GZIP)
         except Exception:  # noqa: BLE001 - the worker must live; the batch is counted
             guard.report(f"the encoding of {signal}")
             body, failed = b"", records
+        batch = Batch(signal, body, records - failed, delivered=delivered, raw=raw, key=key)
         with self._moving:
             if failed:
                 self._drop(signal, DropReason.ENCODE_FAILED, failed)
-            if failed < records:
-                self._outbox.offer(Batch(signal, body, records - failed, delivered=delivered), self._evict)
             self._in_hand[signal] = 0
-
-    def _evict(self, batch: Batch) -> None:
-        self._drop(batch.signal, DropReason.SHUTDOWN if self._closing else DropReason.PENDING_FULL, batch.records)
+            if failed < records:
+                self._backlog.offer(batch, closing=self._closing)
 
     def _drop(self, signal: Signal, reason: DropReason, records: int) -> None:
         account = self.ledger.signals[signal]
         account.cells[account.dropped(reason)] += records
-
-    def _report_dead_processes(self) -> None:
-        with guard.guarded("the reading of dead processes' ledgers"):
-            lost = [page for page in take_dead_pages(self._options.state_dir) if page.outstanding]
-            for page in lost:
-                logger.warning(
-                    "process %d (%s) ended with %d records undelivered",
-                    page.pid,
-                    page.service,
-                    page.outstanding,
-                )
-
-
-def _lost(page: LedgerPage) -> int:
-    return sum(sum(account.dropped.values()) for account in page.accounts.values())

@@ -1,12 +1,16 @@
-"""What a flush or a shutdown achieved."""
+"""What a flush or a shutdown achieved, and what processes left that could do neither."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from otelkit.delivery.ledger import LedgerPage
+from otelkit.delivery.ledger import LedgerPage, take_dead_pages
+
+logger = logging.getLogger("otelkit.delivery")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +40,12 @@ class FlushReport:
             in_memory=in_memory,
             dropped=dict(dropped),
         )
+
+
+def report_dead_processes(state_dir: Path) -> None:
+    """Says once what each process lost that ended without closing its ledger."""
+    for page in take_dead_pages(state_dir):
+        if page.outstanding:
+            logger.warning(
+                "process %d (%s) ended with %d records undelivered", page.pid, page.service, page.outstanding
+            )

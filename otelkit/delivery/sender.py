@@ -12,6 +12,7 @@ from otelkit.delivery.destination import Destination
 from otelkit.delivery.ledger import DropReason, Ledger
 from otelkit.delivery.outbox import Batch, Outbox
 from otelkit.delivery.retry import Backoff
+from otelkit.delivery.spool import Spool
 from otelkit.delivery.transport import (
     Delivered,
     Outcome,
@@ -35,9 +36,18 @@ class Sender:
     """
 
     def __init__(
-        self, outbox: Outbox, ledger: Ledger, destinations: Mapping[Signal, Destination], *, quiet: bool
+        self,
+        outbox: Outbox,
+        ledger: Ledger,
+        destinations: Mapping[Signal, Destination],
+        spool: Spool | None,
+        wake_worker: Callable[[], None],
+        *,
+        quiet: bool,
     ) -> None:
         self._outbox = outbox
+        self._spool = spool
+        self._wake_worker = wake_worker
         self._ledger = ledger
         self._destinations = destinations
         self._quiet = quiet
@@ -84,11 +94,20 @@ class Sender:
             pause_s = self._backoffs[batch.signal].after_failure(outcome.after_s)
             if self._outbox.retry(batch, pause_s):
                 trouble.failed(batch.signal, outcome, quiet=self._quiet)
+            if self._spool is not None:
+                if not outcome.unreachable:
+                    self._spool.answered(batch.signal)
+                self._wake_worker()  # what waits goes to the disk
             return
         rejected = min(max(outcome.rejected, 0), batch.records) if isinstance(outcome, Delivered) else 0
         if not self._outbox.settle(batch, lambda: self._count(batch, outcome, rejected)):
             return
         self._backoffs[batch.signal].after_success()
+        if self._spool is not None:
+            self._spool.answered(batch.signal)
+            if batch.frame is not None:
+                self._spool.settled(batch.signal, batch.frame)
+                self._wake_worker()  # the next one can be read back
         if isinstance(outcome, Delivered):
             if batch.delivered is not None:
                 batch.delivered()
@@ -100,6 +119,8 @@ class Sender:
 
     def _count(self, batch: Batch, outcome: Delivered | Refused, rejected: int) -> None:
         account = self._ledger.signals[batch.signal]
+        if batch.frame is not None:
+            account.cells[account.spooled] -= batch.records
         if isinstance(outcome, Refused):
             reason = DropReason.TOO_LARGE if outcome.too_large else DropReason.REFUSED
             account.cells[account.dropped(reason)] += batch.records

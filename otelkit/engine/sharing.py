@@ -11,6 +11,7 @@ histograms, what has no place in the file, and everything where the group cannot
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -42,10 +43,17 @@ Measured = Iterable[tuple[InstrumentationScope, Metric]]
 
 
 class Deliver(Protocol):
-    """Takes a collection in, to be sent under a resource; calls `delivered` when the next hop has acknowledged it."""
+    """Takes a collection in, to be sent under a resource; calls `delivered` when the next hop has acknowledged it. A
+    later one with the same `key`, unless 0, says all that it says.
+    """
 
     def __call__(
-        self, data: MetricsData, resource: Mapping[str, Any], delivered: Callable[[], None] | None = None
+        self,
+        data: MetricsData,
+        resource: Mapping[str, Any],
+        delivered: Callable[[], None] | None = None,
+        *,
+        key: int = 0,
     ) -> None: ...
 
 
@@ -260,7 +268,7 @@ class SharedMetrics:
             member.header.exported_ns = time.time_ns()
         if collected is not None:
             resource = self._options.resource if member is None else self._resource(member)
-            self._options.deliver(collected, resource)
+            self._options.deliver(collected, resource, key=self._everything(resource))
 
     def _lead(self, member: Member) -> None:
         asked = member.header.asked > max(self._answering, member.header.answered)
@@ -283,9 +291,17 @@ class SharedMetrics:
             header.answered = max(header.answered, request)
 
         if scopes:
-            self._options.deliver(_data(scopes, {}), self._resource(member), delivered)
+            resource = self._resource(member)
+            self._options.deliver(_data(scopes, {}), resource, delivered, key=self._everything(resource))
         with guard.guarded("the sums of ended processes"):  # the files stay, and are read again at every export
             member.fold()
+
+    def _everything(self, resource: Mapping[str, Any]) -> int:
+        """The key of a collection that has every series of a resource; 0 where points are no running sums."""
+        if self._options.key is None:
+            return 0
+        identity = str(resource.get("service.instance.id")).encode()
+        return int.from_bytes(hashlib.sha256(identity).digest()[:8], "big") or 1
 
     def _merged(self, member: Member, now_ns: int, since_ns: int) -> list[ScopeMetrics]:
         assert self._merger is not None

@@ -7,6 +7,7 @@ the request travels with it, in a header of our own, to our own broker only.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from time import perf_counter_ns
@@ -30,11 +31,12 @@ CARRIER = "otelkit"
 """The message header that holds the trace context, what is bound, and the time of publishing (seconds since the
 epoch).
 """
-_RECYCLED_CHILD_S = 1.0
+_RECYCLED_CHILD_S = 0.2
+_WITHOUT_SPOOL_S = 1.0
 """How long a pool child that ends may hold its slot for sending: with max_tasks_per_child=1 each task pays it.
 
-A collector that answers takes some milliseconds of it. What is not sent by then is lost, and counted: a child has
-nowhere else to leave it.
+A collector that answers takes some milliseconds of it. What is not sent by then waits in the spool for a living process
+of the service; without a spool it is lost, and counted.
 """
 
 _MOST_UNCONFIRMED = 1000
@@ -54,7 +56,7 @@ def install(settings: Settings) -> Callable[[], None]:
         (signals.task_postrun, running.after),
         (signals.task_retry, running.retried),
         (signals.task_failure, running.failed),
-        (signals.worker_process_shutdown, _child_ends),
+        (signals.worker_process_shutdown, functools.partial(_child_ends, settings)),
     ]
     for signal, receiver in receivers:
         signal.connect(receiver, weak=False)
@@ -71,9 +73,9 @@ def install(settings: Settings) -> Callable[[], None]:
     return undo
 
 
-def _child_ends(**_: Any) -> None:
+def _child_ends(settings: Settings, **_: Any) -> None:
     """Children of a prefork pool never run atexit: this is their last word before `os._exit`."""
-    lifecycle.end_of_process(_RECYCLED_CHILD_S)
+    lifecycle.end_of_process(_RECYCLED_CHILD_S if settings.spool != "off" else _WITHOUT_SPOOL_S)
 
 
 class _Task:

@@ -329,8 +329,8 @@ if __name__ == "__main__":
 
 
 def test_an_exit_with_a_collector_that_hangs_keeps_its_deadline(sink: Sink, tmp_path: Path) -> None:
-    """Three signals, a receiver that never answers: the process ends within its budget and says what it lost (fault
-    17).
+    """Three signals, a receiver that never answers, no spool: the process ends within its budget and says what it lost
+    (with the spool: tests/faults/test_f17_*).
     """
     sink.answer = lambda path: Answer(after_s=60)
     script = f"""
@@ -344,6 +344,6 @@ def test_an_exit_with_a_collector_that_hangs_keeps_its_deadline(sink: Sink, tmp_
         report = otelkit.shutdown()
         print(time.monotonic() - started < 2.3, report.ok, report.dropped["shutdown"] >= 100, report.in_memory)
     """
-    finished = run_python(script, cwd=tmp_path, environ=FAST)
+    finished = run_python(script, cwd=tmp_path, environ={**FAST, "OTELKIT_SPOOL": "off"})
     assert finished.out.split() == ["True", "False", "True", "0"]
     assert "could not be delivered before the end of the process" in finished.err

@@ -117,7 +117,7 @@ with otelkit.span("x"):
 otelkit.shutdown(0.0)
 otelkit.bootstrap("shop", log_format="unchanged")
 """
-    environ = {"OTEL_CONFIG_FILE": "x", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    environ = {"OTEL_CONFIG_FILE": "x", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTELKIT_SPOOL": "off"}
     lines = run_python(source, cwd=tmp_path, environ=environ).err.splitlines()
     json_lines = [json.loads(line) for line in lines if line.startswith("{")]
     told = [(line["severity"], line["logger"], line["message"]) for line in json_lines]

@@ -11,68 +11,109 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from otelkit.config.settings import SIGNALS, Signal
+from otelkit.delivery.ledger import DropReason
 from otelkit.delivery.outbox import Batch, Outbox
 
 LIMIT = 100
 
 
-def batch(signal: Signal = "traces", size: int = 10, records: int = 1) -> Batch:
+def batch(signal: Signal = "traces", size: int = 10, records: int = 1, key: int = 0) -> Batch:
     """A batch of so many bytes."""
-    return Batch(signal, b"x" * size, records)
+    return Batch(signal, b"x" * size, records, key=key)
 
 
-def never(evicted: Batch) -> None:
+def never(evicted: Batch, reason: DropReason) -> None:
     """For tests in which nothing has to go."""
-    raise AssertionError(f"{evicted} was evicted")
+    raise AssertionError(f"{evicted} was evicted: {reason}")
 
 
 class Model(RuleBasedStateMachine):
-    """Compares the outbox with a list of what is waiting, oldest first."""
+    """Compares the outbox with lists of what is waiting, oldest first: of now, read back, and on disk."""
 
     def __init__(self) -> None:
         super().__init__()
         self.outbox = Outbox(SIGNALS, LIMIT)
         self.waiting: list[Batch] = []
+        self.recalled: list[Batch] = []
+        self.on_disk: list[Batch] = []
         self.paused: set[Signal] = set()
+        self.failing: set[Signal] = set()
         self.flying: Batch | None = None
         self.served: list[Signal] = []
+        self.recalled_last: dict[Signal, bool] = {}
         self.closed = False
         self.offered = 0
 
-    @rule(signal=st.sampled_from(SIGNALS), size=st.integers(0, 130), records=st.integers(1, 5))
-    def offer(self, signal: Signal, size: int, records: int) -> None:
-        """The oldest that does not fly goes first, and only as many as must."""
-        made = batch(signal, size, records)
-        evicted: list[Batch] = []
-        self.outbox.offer(made, evicted.append)
+    def used(self) -> int:
+        """Bytes in memory."""
+        return sum(len(found.body) for found in (*self.waiting, *self.recalled))
+
+    @rule(
+        signal=st.sampled_from(SIGNALS), size=st.integers(0, 130), records=st.integers(1, 5), key=st.integers(0, 2)
+    )  # fmt: skip
+    def offer(self, signal: Signal, size: int, records: int, key: int) -> None:
+        """What it supersedes goes where the lane fails; then the oldest that does not fly, and only as many as must."""
+        made = batch(signal, size, records, key)
+        evicted: list[tuple[Batch, DropReason]] = []
+        gone = self.outbox.offer(made, lambda old, reason: evicted.append((old, reason)))
+        assert gone == [old for old, _ in evicted]
         if self.closed or size > LIMIT:
-            assert evicted == [made]
+            assert evicted == [(made, DropReason.PENDING_FULL)]
             return
         self.offered += 1
+        expected: list[tuple[Batch, DropReason]] = []
+        if key and signal in self.failing:
+            for old in (*self.recalled, *self.waiting):
+                if old.signal == signal and old.key == key and old is not self.flying:
+                    expected.append((old, DropReason.SUPERSEDED))
+                    (self.recalled if old in self.recalled else self.waiting).remove(old)
         self.waiting.append(made)
-        expected = []
-        while sum(len(found.body) for found in self.waiting) > LIMIT:
+        while self.used() > LIMIT:
             candidates = [found for found in self.waiting if found is not self.flying]
             if not candidates:
                 break
-            self.waiting.remove(candidates[0])
-            expected.append(candidates[0])
-        assert [id(found) for found in evicted] == [id(found) for found in expected]
+            oldest = min(candidates, key=lambda found: found.sequence)
+            self.waiting.remove(oldest)
+            expected.append((oldest, DropReason.PENDING_FULL))
+        assert evicted == expected
         assert self.outbox.last_sequence == self.offered
 
-    def due(self) -> Batch | None:
-        """Of the lanes without a pause the one that was served the longest time ago: its oldest batch."""
-        found = [batch for batch in self.waiting if batch.signal not in self.paused]
-        return min(
-            found,
-            key=lambda batch: self.served.index(batch.signal) if batch.signal in self.served else -1,
-            default=None,
+    def lane(self, signal: Signal) -> tuple[list[Batch], list[Batch]]:
+        """What waits of a signal: of now, and read back."""
+        return (
+            [found for found in self.waiting if found.signal == signal],
+            [found for found in self.recalled if found.signal == signal],
         )
 
-    @precondition(lambda self: self.flying is None and not self.closed and self.due() is not None)
+    def due(self) -> Batch | None:
+        """Of the lanes without a pause the one that was served the longest time ago: its oldest batch, in turn with
+        its oldest one from the disk.
+        """
+        lanes = {signal: self.lane(signal) for signal in SIGNALS if signal not in self.paused}
+        there = {signal: lane for signal, lane in lanes.items() if lane[0] or lane[1]}
+        if not there:
+            return None
+
+        def turn(signal: Signal) -> tuple[int, int]:
+            live, recalled = there[signal]
+            return self.served.index(signal) if signal in self.served else -1, (recalled or live)[0].sequence
+
+        signal = min(there, key=turn)
+        live, recalled = there[signal]
+        from_disk = bool(recalled) and not (live and self.recalled_last.get(signal, False))
+        self.recalled_last[signal] = from_disk
+        return (recalled if from_disk else live)[0]
+
+    @precondition(
+        lambda self: (
+            self.flying is None
+            and not self.closed
+            and any(found.signal not in self.paused for found in (*self.waiting, *self.recalled))
+        )
+    )
     @rule()
     def take(self) -> None:
-        """Oldest first within its lane, one lane after the other."""
+        """One lane after the other."""
         expected = self.due()
         self.flying = self.outbox.take()
         assert self.flying is expected
@@ -93,10 +134,49 @@ class Model(RuleBasedStateMachine):
         if not self.closed:
             if retry:
                 self.paused.add(self.flying.signal)
+                self.failing.add(self.flying.signal)
             else:
-                self.waiting.remove(self.flying)
+                (self.recalled if self.flying in self.recalled else self.waiting).remove(self.flying)
                 self.paused.discard(self.flying.signal)
+                self.failing.discard(self.flying.signal)
         self.flying = None
+
+    @precondition(lambda self: not self.closed)
+    @rule(takes=st.sets(st.sampled_from(SIGNALS)), fails=st.booleans())
+    def spill(self, takes: set[Signal], fails: bool) -> None:
+        """Of failing lanes all; of the others so much that half of the room is free. A full disk gives it back."""
+        free = [found for found in self.waiting if found is not self.flying and found.signal in takes]
+        expected = [found for found in free if found.signal in self.failing]
+        left = self.used() - sum(len(found.body) for found in expected)
+        for found in free:
+            if found not in expected and left > LIMIT // 2:
+                expected.append(found)
+                left -= len(found.body)
+        spilled = self.outbox.spill(takes.__contains__)
+        assert {found.sequence for found in spilled} == {found.sequence for found in expected}
+        for found in spilled:
+            self.waiting.remove(found)
+            if fails:
+                self.outbox.put_back(found)
+                self.waiting = sorted((*self.waiting, found), key=lambda waiting: waiting.sequence)
+            else:
+                self.on_disk.append(found)
+
+    @precondition(lambda self: self.on_disk)
+    @rule(lost=st.booleans())
+    def from_disk(self, lost: bool) -> None:
+        """A batch is read back, or is gone there."""
+        found = self.on_disk[0]
+        if lost:
+            self.outbox.discard(found.sequence)
+        else:
+            wanted = not self.closed and len(self.lane(found.signal)[1]) < 2
+            assert self.outbox.wants(found.signal) is wanted
+            if not wanted:
+                return
+            assert self.outbox.recall(found)
+            self.recalled.append(found)
+        self.on_disk.remove(found)
 
     @rule()
     def hurry(self) -> None:
@@ -108,8 +188,11 @@ class Model(RuleBasedStateMachine):
     def close(self) -> None:
         """What is left comes back, oldest first; nothing is taken any more."""
         left = self.outbox.close()
-        assert [id(found) for found in left] == [id(found) for found in self.waiting]
+        kept = sorted((*self.waiting, *self.recalled), key=lambda found: found.sequence)
+        assert [id(found) for found in left] == [id(found) for found in kept]
         self.waiting.clear()
+        self.recalled.clear()
+        self.on_disk.clear()
         self.closed = True
         assert self.outbox.take() is None
 
@@ -117,13 +200,14 @@ class Model(RuleBasedStateMachine):
     def records_are_counted(self) -> None:
         """By signal, in flight or not."""
         for signal in SIGNALS:
-            expected = sum(found.records for found in self.waiting if found.signal == signal)
+            expected = sum(found.records for lane in self.lane(signal) for found in lane)
             assert self.outbox.records(signal) == expected
 
     @invariant()
     def settled_is_known(self) -> None:
-        """Nothing unsettled up to a number means that a flush may return."""
-        oldest = min((found.sequence for found in self.waiting), default=None)
+        """Nothing unsettled up to a number means that a flush may return; what is on disk is not settled."""
+        unsettled = (*self.waiting, *self.recalled, *self.on_disk)
+        oldest = min((found.sequence for found in unsettled), default=None)
         last = self.offered
         assert self.outbox.wait_settled(last, 0.0) is (oldest is None)
         if oldest is not None:
@@ -220,7 +304,7 @@ def test_an_outcome_is_counted_before_a_waiting_flush_goes_on() -> None:
 
     outbox.offer(batch(size=60), never)
     flush, settled = in_thread(lambda: outbox.wait_settled(2, time.monotonic() + 60))
-    outbox.offer(batch(size=60), lambda evicted: count())
+    outbox.offer(batch(size=60), lambda evicted, reason: count())
     flush.join(5)
     assert (counted, settled) == ([True, True], [True])
 
@@ -240,8 +324,27 @@ def test_a_batch_that_is_larger_than_everything_goes_alone() -> None:
     """It does not take the others with it where that would not help."""
     outbox = Outbox(SIGNALS, LIMIT)
     small, huge = batch(size=10), batch(size=LIMIT + 1)
-    evicted: list[Batch] = []
-    outbox.offer(small, evicted.append)
-    outbox.offer(huge, evicted.append)
-    assert evicted == [huge]
+    evicted: list[tuple[Batch, DropReason]] = []
+    for each in (small, huge):
+        outbox.offer(each, lambda old, reason: evicted.append((old, reason)))
+    assert evicted == [(huge, DropReason.PENDING_FULL)]
     assert outbox.records("traces") == 1
+
+
+def test_an_end_gives_up_what_fails_again_and_waits_elsewhere() -> None:
+    """Only where that can wait on disk; and only after one more attempt, since the next hop may be back."""
+    outbox = Outbox(SIGNALS, LIMIT)
+    offered = batch()
+    outbox.offer(offered, never)
+    assert outbox.take() is offered
+    outbox.retry(offered, 1000)
+    outbox.hurry()
+    began = time.monotonic()
+    assert not outbox.wait_settled(1, began + 0.1, gives_up=lambda signal: True)
+    assert time.monotonic() - began >= 0.09
+    assert outbox.take() is offered
+    outbox.retry(offered, 1000)
+    assert not outbox.wait_settled(1, time.monotonic() + 60, gives_up=lambda signal: True)
+    began = time.monotonic()
+    assert not outbox.wait_settled(1, began + 0.1, gives_up=lambda signal: False)
+    assert time.monotonic() - began >= 0.09

@@ -1,0 +1,76 @@
+"""What is encoded and not acknowledged: in memory (outbox.py) and on disk (spool.py), and the ways between the two."""
+
+from __future__ import annotations
+
+from otelkit.delivery.ledger import DropReason, Ledger
+from otelkit.delivery.outbox import Batch, Outbox
+from otelkit.delivery.spool import Spool
+from otelkit.runtime import guard
+
+_TEND_S = 1.0
+_NEVER_S = 86_400.0
+
+
+class Backlog:
+    """Decides where a batch waits: in memory alone where `spool` is None. The worker's, but for `end`."""
+
+    def __init__(self, outbox: Outbox, spool: Spool | None, ledger: Ledger) -> None:
+        self._outbox = outbox
+        self._spool = spool
+        self._ledger = ledger
+
+    def offer(self, batch: Batch, *, closing: bool) -> None:
+        """Takes in a batch that was just encoded; it is the spool's first where every batch shall be."""
+        spool = self._spool
+        if spool is not None:
+            with guard.guarded("the spool"):
+                spool.supersede(batch)
+                if spool.always:
+                    spool.keep(batch, live=True)
+
+        def evict(old: Batch, reason: DropReason) -> None:
+            self._drop(old, DropReason.SHUTDOWN if closing and reason is DropReason.PENDING_FULL else reason)
+
+        gone = self._outbox.offer(batch, evict)
+        if batch.frame is not None:
+            batch.frame.sequence = batch.sequence
+        for old in gone:
+            if spool is not None and old.frame is not None:
+                spool.settled(old.signal, old.frame)
+
+    def move(self) -> None:
+        """Takes to the disk what cannot be sent, and reads back what can be tried again."""
+        spool = self._spool
+        if spool is None:
+            return
+        with guard.guarded("the spool"):
+            for batch in self._outbox.spill(spool.takes):
+                if not spool.keep(batch):
+                    self._outbox.put_back(batch)
+            for signal in spool.signals:
+                while spool.waits(signal) and self._outbox.wants(signal):
+                    recalled = spool.recall(signal)
+                    if recalled is None or not self._outbox.recall(recalled):
+                        break
+
+    def tend(self) -> float:
+        """Does what the clock asks of the spool; returns in how many seconds to call it again."""
+        if self._spool is None:
+            return _NEVER_S
+        with guard.guarded("the spool"):
+            self._spool.tick()
+        return _TEND_S
+
+    def end(self) -> None:
+        """Leaves on disk what is not acknowledged, for the next process; drops it where that cannot be."""
+        for batch in self._outbox.close():
+            if self._spool is None or not self._spool.keep(batch):
+                self._drop(batch, DropReason.SHUTDOWN)
+        if self._spool is not None:
+            self._spool.close()
+
+    def _drop(self, batch: Batch, reason: DropReason) -> None:
+        account = self._ledger.signals[batch.signal]
+        if batch.frame is not None:
+            account.cells[account.spooled] -= batch.records
+        account.cells[account.dropped(reason)] += batch.records

@@ -1,0 +1,175 @@
+"""A process's folder in the spool: whose it is, what is in it, and how another process takes it over.
+
+Whoever holds the lock on a folder's `lock` owns what is beside it. The kernel lets go of a dead process's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from otelkit.delivery import frames
+
+SUFFIX = ".segment"
+WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOCK = "lock"
+_EMPTY_FOR_S = 60.0  # a folder without anything is being made, or its maker has died
+
+
+@dataclass(eq=False, slots=True)
+class Place:
+    """A process's folder, and the lock on it."""
+
+    path: Path
+    lock: int
+    segments: set[Segment] = field(default_factory=set)
+
+
+@dataclass(eq=False, slots=True)
+class Segment:
+    """A segment file; `unsettled` counts its frames that are not done."""
+
+    path: Path
+    place: Place
+    size: int = 0
+    records: int = 0
+    unsettled: int = 0
+    gone: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Frame:
+    """One batch on disk; `sequence` is its number in this process's outbox, 0 for one of another process, `delivered`
+    what is called when the next hop has acknowledged it.
+    """
+
+    segment: Segment
+    header: frames.Header
+    sequence: int = 0
+    delivered: Callable[[], None] | None = None
+
+    @property
+    def records(self) -> int:
+        """How many records it holds."""
+        return self.header.records
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is on disk still."""
+        return not self.segment.gone
+
+
+def make(folder: Path) -> Place:
+    """This process's own folder, locked. Raises OSError where it cannot be made."""
+    path = folder / f"{os.getpid()}-{time.time_ns():x}"
+    path.mkdir(mode=0o700)
+    lock = os.open(path / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        # Waits for one who took it for a dead process's in this very moment, and who lets go of it at once.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError:
+        os.close(lock)
+        raise
+    return Place(path, lock)
+
+
+def folders(folder: Path) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    for name in names:
+        yield folder / name
+
+
+def take(path: Path) -> Place | None:
+    """A dead process's folder, locked; None for a living one's, or for somebody else's."""
+    try:
+        lock = os.open(path / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if is_old(path):
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        return None
+    except OSError:
+        return None
+    try:
+        if os.fstat(lock).st_uid == os.geteuid():
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _same(lock, path / _LOCK):
+                return Place(path, lock)
+    except OSError:
+        pass
+    os.close(lock)
+    return None
+
+
+def is_old(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return time.time() - path.stat().st_mtime > _EMPTY_FOR_S
+    return False
+
+
+def _same(fd: int, path: Path) -> bool:
+    """Whether a path is still that of an open file: it may have been removed, and made anew."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def content_of(place: Place) -> tuple[list[Frame], int]:
+    """The pending frames of a folder, and how many records are damaged."""
+    found: list[Frame] = []
+    damaged = 0
+    for path in sorted(place.path.glob(f"*{SUFFIX}")):
+        try:
+            content = _read(path)
+        except OSError:
+            continue
+        segment = Segment(path, place, len(content))
+        headers = list(frames.headers(content))
+        damaged += frames.lost_between(headers)
+        pending = [Frame(segment, header) for header in headers if not header.done]
+        segment.unsettled = len(pending)
+        if pending:
+            place.segments.add(segment)
+            found += pending
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+    return found, damaged
+
+
+def _read(path: Path) -> bytes:
+    fd = os.open(path, _READ)
+    with open(fd, "rb") as file:
+        return file.read()
+
+
+def body_of(frame: Frame) -> bytes | None:
+    """A frame's body; None where it is damaged, or gone."""
+    header = frame.header
+    try:
+        fd = os.open(frame.segment.path, _READ)
+    except OSError:
+        return None
+    try:
+        body = os.pread(fd, header.length, header.offset + frames.HEADER_BYTES)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return body if frames.body_is_whole(header, body) else None
+
+
+def remove(place: Place) -> None:
+    """Removes a folder in which nothing waits."""
+    with contextlib.suppress(OSError):
+        (place.path / _LOCK).unlink()
+        place.path.rmdir()
+    os.close(place.lock)
