@@ -22,7 +22,6 @@ found by its first four bytes and its header's checksum.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -76,25 +75,25 @@ def header(content: bytes | memoryview, offset: int, *, at: int = 0) -> Header |
     return Header(offset, state == DONE, length, records, before, raw, written_ns, key, body_crc)
 
 
-def headers(content: bytes) -> Iterator[Header]:
-    """The headers of all frames that are whole in a segment's content, in order; damaged bytes are passed over."""
-    position = 0
+def scan(content: bytes) -> tuple[list[Header], int]:
+    """The headers of all frames that are whole in a segment's content, in order, and how many records were in those
+    that are not: as far as a later frame, or the header of one that was cut off, can say.
+    """
+    found: list[Header] = []
+    lost = reached = position = 0
     while 0 <= position < len(content):
-        found = header(content, position, at=position)
-        if found is not None and found.end <= len(content):
-            yield found
-            position = found.end
-        else:
+        each = header(content, position, at=position)
+        if each is None:
             position = content.find(SYNC, position + 1)
-
-
-def lost_between(found: list[Header]) -> int:
-    """The records of the frames that are missing before and between these."""
-    lost = reached = 0
-    for each in found:
+            continue
         lost += max(0, each.before - reached)
         reached = each.before + each.records
-    return lost
+        if each.end > len(content):
+            lost += 0 if each.done else each.records
+            break
+        found.append(each)
+        position = each.end
+    return found, lost
 
 
 def body_is_whole(found: Header, body: bytes) -> bool:

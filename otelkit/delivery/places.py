@@ -132,8 +132,8 @@ def content_of(place: Place) -> tuple[list[Frame], int]:
         except OSError:
             continue
         segment = Segment(path, place, len(content))
-        headers = list(frames.headers(content))
-        damaged += frames.lost_between(headers)
+        headers, lost = frames.scan(content)
+        damaged += lost
         pending = [Frame(segment, header) for header in headers if not header.done]
         segment.unsettled = len(pending)
         if pending:

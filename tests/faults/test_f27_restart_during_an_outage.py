@@ -1,0 +1,79 @@
+"""The service is restarted while the collector is away: what it left is taken over once, by one of those that live."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+from tests.faults.spooled import NEXT_START, nobody, run_service
+from tests.support.process import kill_session, start_python
+from tests.support.sink import Sink
+
+LEAVE = """
+for number in range(200):
+    with otelkit.span("left"): pass
+    otelkit.event("left", n=number)
+"""
+
+
+def test_of_many_that_start_one_adopts(tmp_path: Path) -> None:
+    """Three processes leave 200 spans each; four start at the same time."""
+    with nobody() as port:
+        for _ in range(3):
+            run_service(LEAVE, port, tmp_path)
+    found: list[str] = []
+    with Sink(port=port) as sink:
+        starts = [
+            threading.Thread(target=lambda: found.append(run_service(NEXT_START, port, tmp_path).out)) for _ in range(4)
+        ]
+        for thread in starts:
+            thread.start()
+        for thread in starts:
+            thread.join()
+        sink.wait_for(lambda: len(sink.named("left")) >= 600, "what was left")
+        assert len({span.span_id for span in sink.named("left")}) == len(sink.named("left")) == 600
+        assert sum(log.record.event_name == "left" for log in sink.logs) == 600
+    ledgers = [json.loads(out.splitlines()[-1]) for out in found]
+    assert sum(ledger["traces"]["adopted"] for ledger in ledgers) == 600
+    assert list(tmp_path.glob("state/spool/*/*")) == []
+
+
+def test_a_living_process_adopts_too(tmp_path: Path, sink: Sink) -> None:
+    """Not only at a start: a worker that is recycled during an outage leaves to the others."""
+    source = """
+with otelkit.span("mine"): pass
+assert otelkit.flush(5).ok
+print("ready", flush=True)
+sys.stdin.readline()
+with otelkit.span("more"): pass
+deadline = time.monotonic() + 20
+while not otelkit.status()["ledger"]["traces"]["adopted"]:
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+assert otelkit.flush(5).ok
+"""
+    state = {"OTELKIT_STATE_DIR": str(tmp_path / "state"), "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url}
+    beginning = "import os, sys, time, otelkit\notelkit.bootstrap('shop')\n"
+    living = start_python(beginning + source, cwd=tmp_path, environ=state)
+    try:
+        assert living.stdout is not None
+        assert living.stdout.readline() == "ready\n"
+        run_service(LEAVE + "otelkit.shutdown(0.0)\n", sink.port, tmp_path)
+        _, err = living.communicate("go\n", timeout=30)
+        assert living.returncode == 0, err
+    finally:
+        kill_session(living)
+    assert len({span.span_id for span in sink.named("left")}) == 200
+
+
+def test_another_service_and_another_address_are_left_alone(tmp_path: Path, sink: Sink) -> None:
+    """Records must not arrive where their service does not send them, with credentials that are not its own."""
+    with nobody() as port:
+        run_service(LEAVE, port, tmp_path)
+        left = sorted(path.stat().st_size for path in tmp_path.glob("state/spool/*/*/*.segment"))
+        run_service(NEXT_START, sink.port, tmp_path)
+        run_service(NEXT_START.replace("20", "1"), port, tmp_path, service="other")
+    assert sink.named("left") == []
+    kept = sorted(path.stat().st_size for path in tmp_path.glob("state/spool/shop-*/*/*.segment"))
+    assert kept == left
