@@ -266,6 +266,13 @@ OTELKIT_RECORDS = Metric(
     "Spans, log records and metric data points by what became of them: the ledger.",
     ("otelkit.signal", "otelkit.outcome", "otelkit.reason"),
 )
+OTELKIT_SPOOL_RECORDS = Metric(
+    "otelkit.spool.records",
+    "observable_updowncounter",
+    "{record}",
+    "Spans, log records and metric data points that wait on disk for the next hop.",
+    ("otelkit.signal",),
+)
 
 TABLE: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 """Every metric of otelkit's own, in the order above."""

@@ -51,7 +51,9 @@ class _Process:
         """Registers otelkit's own observables: once a process, since OpenTelemetry takes no callback back."""
         if not self._ledger_observed:
             self._ledger_observed = True
-            instruments.observe(metrics.get_meter("otelkit"), semconv.OTELKIT_RECORDS, [self._read_ledger])
+            meter = metrics.get_meter("otelkit")
+            instruments.observe(meter, semconv.OTELKIT_RECORDS, [self._read_ledger])
+            instruments.observe(meter, semconv.OTELKIT_SPOOL_RECORDS, [self._read_spool])
         if settings.runtime_metrics and self._stop_runtime is None:
             self._stop_runtime = runtime.install(metrics.get_meter("otelkit.runtime"))
         elif not settings.runtime_metrics and self._stop_runtime is not None:
@@ -60,6 +62,9 @@ class _Process:
 
     def _read_ledger(self, options: CallbackOptions) -> Iterable[Observation]:
         return self.running.ledger_observations() if self.running is not None else ()
+
+    def _read_spool(self, options: CallbackOptions) -> Iterable[Observation]:
+        return self.running.spool_observations() if self.running is not None else ()
 
     def opened(self) -> Running | None:
         """What is started and not ended yet, by `otelkit.shutdown` or by the handle's."""
