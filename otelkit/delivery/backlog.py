@@ -38,6 +38,11 @@ class Backlog:
             if spool is not None and old.frame is not None:
                 spool.settled(old.signal, old.frame)
 
+    @property
+    def moves(self) -> bool:
+        """Whether `move` may have something to do."""
+        return self._spool is not None and (self._outbox.overflows or self._spool.waits)
+
     def move(self) -> None:
         """Takes to the disk what cannot be sent, and reads back what can be tried again."""
         spool = self._spool
@@ -48,7 +53,7 @@ class Backlog:
                 if not spool.keep(batch):
                     self._outbox.put_back(batch)
             for signal in spool.signals:
-                while spool.waits(signal) and self._outbox.wants(signal):
+                while spool.waits_for(signal) and self._outbox.wants(signal):
                     recalled = spool.recall(signal)
                     if recalled is None or not self._outbox.recall(recalled):
                         break

@@ -133,6 +133,11 @@ class Outbox:
 
     # -- between memory and disk
 
+    @property
+    def overflows(self) -> bool:
+        """Whether `spill` may have something to give out. Asked at every turn of the worker, so without the lock."""
+        return self._bytes > self._max_bytes // 2 or any(lane.failing for lane in self._lanes.values())
+
     def spill(self, takes: Callable[[Signal], bool]) -> list[Batch]:
         """Takes out what shall wait on disk, where its signal can: of failing lanes everything, of the others the
         oldest where more than half of the room is used. Such a batch is unsettled still.

@@ -115,8 +115,13 @@ class Spool:
         """Whether batches of this signal can be kept now."""
         return signal in self._answered and time.monotonic() >= self._broken_until
 
-    def waits(self, signal: Signal) -> bool:
-        """Whether a batch of this signal is on disk and nowhere else."""
+    @property
+    def waits(self) -> bool:
+        """Whether a batch is on disk and nowhere else."""
+        return any(store.waits for store in self._stores.values())
+
+    def waits_for(self, signal: Signal) -> bool:
+        """Whether a batch of this signal is."""
         return self._stores[signal].waits
 
     # -- in and out

@@ -136,8 +136,10 @@ class Store:
 
     def sync(self) -> None:
         """Has the disk keep what was written; to be called by interval."""
+        if not self._dirty:
+            return
         with self._lock:
-            if not self._dirty or self._fd < 0:
+            if self._fd < 0:
                 return
             self._dirty = False
             os.fdatasync(self._fd)

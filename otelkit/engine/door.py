@@ -121,6 +121,8 @@ def extend(span: Any, before: Shared, after: Shared) -> None:
 
 def end_at(span: Any, end_ns: int) -> None:
     """Ends a span as of a past reading of `time.perf_counter_ns`."""
+    if type(span) is UnsampledSpan:
+        return
     clock = span.clock if type(span) is Span else None
     if clock is None:
         clock = time_ns() - perf_counter_ns()
@@ -128,11 +130,11 @@ def end_at(span: Any, end_ns: int) -> None:
 
 
 def traceparent(span: Any) -> bytes | None:
-    """A span's context as W3C writes it; None where it is not valid."""
-    if type(span) is Span or type(span) is UnsampledSpan:
+    """A recorded span's context as W3C writes it; None where there is none."""
+    if type(span) is Span:
         return b"00-%032x-%016x-%02x" % (span.trace_id, span.span_id, span.flags & 0xFF)
     context = span.get_span_context()
-    if not context.is_valid:
+    if not context.is_valid or not context.trace_flags & 1:
         return None
     return b"00-%032x-%016x-%02x" % (context.trace_id, context.span_id, context.trace_flags)
 

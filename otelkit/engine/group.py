@@ -184,6 +184,14 @@ class Member:
         """Whether no other process has ever joined."""
         return self.header.joined == 1
 
+    def accompanied(self) -> bool:
+        """Whether another process of the group lives now."""
+        with self._locked():  # a look at a file that is being made would keep its maker from locking it
+            return self._others()
+
+    def _others(self) -> bool:
+        return any(path != self.path and _locked(path) for _, path in self._files())
+
     @property
     def slots(self) -> bool:
         """Whether more than one process has lived at the same time, so that gauges need a slot."""
@@ -258,7 +266,7 @@ class Member:
         `sources` still takes this process for a living one, so that the last export has its gauges.
         """
         with self._locked():
-            others = any(path != self.path and _locked(path) for _, path in self._files())
+            others = self._others()
             self.touch()
             self.series.close()
             fcntl.flock(self._own, fcntl.LOCK_UN)

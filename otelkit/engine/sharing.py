@@ -1,9 +1,9 @@
 """What becomes of collected metrics: exported by this process alone, or put together with those of its siblings.
 
-Every process of a group (group.py) writes its series into a file of its own, every 100 ms what has changed, and all of
-it at each interval, at a flush and at its end. One of them, the leader, exports the sums of all, those that have ended
-included; each of the others takes over when it is gone. As long as a process has had no sibling it exports what it
-collects, and writes nothing.
+Every process of a group (group.py) writes its series into a file of its own, every 100 ms what has changed (every
+second while no other one lives), and all of it at each interval, at a flush and at its end. One of them, the leader,
+exports the sums of all, those that have ended included; each of the others takes over when it is gone. As long as a
+process has had no sibling it exports what it collects, and writes nothing.
 
 What cannot be shared each process exports itself, under its own `service.instance.id`: delta temporality, exponential
 histograms, what has no place in the file, and everything where the group cannot be joined.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("otelkit.engine")
 
 _PUBLISH_S = 0.1
-_ALONE_S = 0.25
+_ALONE_S = 1.0
 _SECOND_S = 1.0
 _POLL_S = 0.005
 _NEVER = float("inf")
@@ -97,6 +97,7 @@ class SharedMetrics:
         self._due = time.monotonic() + options.interval_s
         self._second = 0.0
         self._answering = 0
+        self._accompanied = False
         self._full = False
         self.failure: str | None = None
 
@@ -120,6 +121,7 @@ class SharedMetrics:
             if now >= self._second:
                 self._second = now + _SECOND_S
                 self._options.each_second(alone)
+                self._accompanied = member is not None and not alone and member.accompanied()
             if member is None or alone:
                 if due:
                     self._export_own(member)
@@ -130,7 +132,8 @@ class SharedMetrics:
                 self._publish(member, self.changed())
             if member.leads():
                 self._lead(member)
-            return _PUBLISH_S
+            # Who is the only one that lives wakes up as seldom as who has always been alone.
+            return _PUBLISH_S if self._accompanied else min(_ALONE_S, self._due - now)
 
     def flush(self) -> int:
         """Exports now, or asks the leader to: then returns the request's number for `acknowledged`, else 0."""

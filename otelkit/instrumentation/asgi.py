@@ -44,7 +44,13 @@ class AsgiLayer:
         self.tracer = door.tracer("otelkit.asgi")
         self._duration = instruments.histogram(meter, semconv.HTTP_SERVER_REQUEST_DURATION)
         self._active = instruments.up_down_counter(meter, semconv.HTTP_SERVER_ACTIVE_REQUESTS)
-        self.settings = settings
+        # Plain attributes: a setting is looked up by its variable each time.
+        self.capture_request_headers = settings.capture_request_headers
+        self.capture_response_headers = settings.capture_response_headers
+        self.sanitize_headers = settings.sanitize_headers
+        self.server_timing = settings.server_timing
+        self.log_request_started = settings.log_request_started
+        self.log_request_completed = settings.log_request_completed
         self._excluded = settings.excluded_urls + settings.fastapi_excluded_urls
         self._durations: dict[tuple[object, ...], door.Records] = {}
         self._actives: dict[tuple[str, str], door.Adds] = {}

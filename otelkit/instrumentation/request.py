@@ -100,10 +100,9 @@ class Request:
             own["url.query"] = http.safe_query(query.decode("latin-1"))
         if method == "_OTHER":
             own["http.request.method_original"] = original[:64]
-        settings = layer.settings
-        if settings.capture_request_headers:
+        if layer.capture_request_headers:
             own |= http.captured_headers(
-                "request", scope["headers"], settings.capture_request_headers, settings.sanitize_headers
+                "request", scope["headers"], layer.capture_request_headers, layer.sanitize_headers
             )
         context = None
         if carried:
@@ -119,7 +118,7 @@ class Request:
         if self._active is not None:
             self._active.add(1, self.span)
         self._begin_ns = perf_counter_ns()
-        if settings.log_request_started:
+        if layer.log_request_started:
             application_logger.debug("request started: %s %s", method, scope["path"])
 
     async def send(self, message: Message) -> None:
@@ -141,18 +140,18 @@ class Request:
 
     def _head(self, message: Message) -> None:
         self._status = message.get("status", 101)
-        settings = self._layer.settings
+        layer = self._layer
         headers = list(message.get("headers", ()))
-        if settings.capture_response_headers:
+        if layer.capture_response_headers:
             self.span.set_attributes(
-                http.captured_headers("response", headers, settings.capture_response_headers, settings.sanitize_headers)
+                http.captured_headers("response", headers, layer.capture_response_headers, layer.sanitize_headers)
             )
         for name, _ in headers:
             if name == b"x-request-id" or name.lower() == b"x-request-id":
                 break
         else:
             headers.append((b"x-request-id", self.id.encode("latin-1")))
-        if settings.server_timing:
+        if layer.server_timing:
             traceparent = door.traceparent(self.span)
             if traceparent is not None:
                 headers.append((b"server-timing", b'traceparent;desc="%b"' % traceparent))
@@ -196,7 +195,7 @@ class Request:
             scheme, version = scope.get("scheme", "http"), scope.get("http_version", "1.1")
             layer.duration(method, route, status, scheme, version, error).record(elapsed_ns / 1e9, span)
         door.end_at(span, end_ns)
-        if layer.settings.log_request_completed:
+        if layer.log_request_completed:
             self._log_completed(route, elapsed_ns / 1e9)
 
     def _log_completed(self, route: str | None, elapsed_s: float) -> None:

@@ -31,6 +31,7 @@ LAG_INTERVAL_S = 0.5
 Read = Callable[["psutil.Process"], Iterable[Observation]]
 
 _installed: LoopLag | None = None
+_running_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
 
 
 def install(meter: Meter) -> Callable[[], None]:
@@ -62,13 +63,16 @@ def watch_running_loop() -> None:
 
     Cheap enough for every request. Does nothing without `install`, and outside of an asyncio loop.
     """
+    global _running_loop
     lag = _installed
     if lag is None:
         return
-    import asyncio
+    if _running_loop is None:
+        from asyncio import get_running_loop
 
+        _running_loop = get_running_loop
     try:
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
     except RuntimeError:
         return
     lag.watch(loop)
@@ -88,15 +92,23 @@ class LoopLag:
         # can get the id while the entry is there, and only the loop's own schedule keeps the watch.
         self._watches: dict[int, weakref.ref[_Watch]] = {}
         self._stopped = False
+        self._last = 0
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Watches a loop until it is closed, once; to be called on the loop's thread."""
         key = id(loop)
+        if key == self._last:
+            return
         if key in self._watches or self._stopped or loop.is_closed():
             return
         watch = _Watch(self, loop)
-        self._watches[key] = weakref.ref(watch, lambda _: self._watches.pop(key, None))
+        self._watches[key] = weakref.ref(watch, lambda _: self._forget(key))
+        self._last = key
         watch.arm(self._interval_s)
+
+    def _forget(self, key: int) -> None:
+        self._watches.pop(key, None)
+        self._last = 0
 
     def stop(self) -> None:
         """Ends every watch at its next timer."""
