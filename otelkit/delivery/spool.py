@@ -203,6 +203,7 @@ class Spool:
         cells[account.adopted] += found.waiting + found.damaged
         cells[account.spooled] += found.waiting
         cells[account.dropped(DropReason.SPOOL_DAMAGED)] += found.damaged
+        self._stores[signal].drop_superseded()  # counted as dropped, and so only after they were counted as accepted
         if found.waiting:
             logger.info("%d %s that an ended process left in the spool are sent now", found.waiting, signal)
         if found.damaged:

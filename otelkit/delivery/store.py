@@ -275,6 +275,16 @@ class Store:
                     self._waiting = deque(older)
             return Adopted(waiting, damaged)
 
+    def drop_superseded(self) -> None:
+        """Keeps the newest of batches with the same number, where `adopt` has brought some."""
+        with self._lock:
+            newest: dict[int, Frame] = {frame.header.key: frame for frame in self._waiting if frame.header.key}
+            for frame in [frame for frame in self._waiting if frame.header.key]:
+                if newest[frame.header.key] is not frame:
+                    self._waiting.remove(frame)
+                    self._drop(frame, DropReason.SUPERSEDED)
+            self._newest = newest
+
     # -- the end
 
     def close(self) -> None:

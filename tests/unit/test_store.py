@@ -154,6 +154,25 @@ def test_a_later_batch_with_the_same_number_takes_the_place(tmp_path: Path) -> N
     store.close()
 
 
+def test_of_what_is_taken_over_too_the_newest_stays(tmp_path: Path) -> None:
+    """Also where it is this process's own."""
+    dropped: Counter[DropReason] = Counter()
+    dead = a_store(tmp_path)
+    put(dead, b"a1", 3, key=1)
+    put(dead, b"b1", 5, key=2)
+    dead.close()
+    store = a_store(tmp_path, dropped)
+    put(store, b"a2", 4, key=1)
+    assert store.adopt() == Adopted(8, 0)
+    assert dropped == {}
+    store.drop_superseded()
+    assert dropped == {DropReason.SUPERSEDED: 3}
+    put(store, b"b2", 6, key=2)
+    assert dropped == {DropReason.SUPERSEDED: 8}
+    assert bodies(store) == [b"a2", b"b2"]
+    store.close()
+
+
 def test_what_is_too_old_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its own time; also of a process that has died."""
     dropped: Counter[DropReason] = Counter()
