@@ -168,8 +168,27 @@ def body_of(frame: Frame) -> bytes | None:
 
 
 def remove(place: Place) -> None:
-    """Removes a folder in which nothing waits."""
+    """Removes a folder in which nothing waits; one that has a segment nobody could read stays."""
     with contextlib.suppress(OSError):
-        (place.path / _LOCK).unlink()
-        place.path.rmdir()
+        if not any(place.path.glob(f"*{SUFFIX}")):
+            (place.path / _LOCK).unlink()
+            place.path.rmdir()
     os.close(place.lock)
+
+
+def remove_forgotten(folder: Path, max_age_s: float) -> int:
+    """Removes what dead processes left longer ago than `max_age_s`; returns how many records waited there."""
+    lost = 0
+    horizon = time.time() - max_age_s
+    for path in folders(folder):
+        segments = list(path.glob(f"*{SUFFIX}"))
+        if not segments or max(each.lstat().st_mtime for each in segments) > horizon:
+            continue
+        place = take(path)
+        if place is None:
+            continue
+        lost += sum(frame.records for frame in content_of(place)[0])
+        for each in segments:
+            each.unlink(missing_ok=True)
+        remove(place)
+    return lost

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from otelkit.config.settings import Signal
+from otelkit.delivery import places
 from otelkit.delivery.destination import Destination
 from otelkit.delivery.ledger import DropReason, Ledger
 from otelkit.delivery.outbox import Batch
@@ -33,6 +34,7 @@ _SEGMENTS_AT_LEAST = 8  # so that a small spool, too, loses its oldest part and 
 _FREE_SHARE = 10  # at most a tenth of what is free
 _LOOK_AGAIN_S = 5.0  # at the disk's room, and for the spools of the dead
 _BROKEN_S = 30.0
+_SWEEP_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Spool:
         self._next_look = 0.0
         self._next_adoption = 0.0
         self._next_sync = 0.0
+        self._next_sweep = 0.0
         self._broken_until = 0.0
         self._throttle = Throttle()
         self.failure: str | None = None
@@ -194,6 +197,24 @@ class Spool:
             for signal in self._answered & set(self._stores):
                 self._stores[signal].expire()
                 self._adopt(signal)
+
+        if now >= self._next_sweep:
+            self._next_sweep = now + _SWEEP_S
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Removes what nobody adopts any more: of a service that was renamed, or sends elsewhere now."""
+        own = {store.folder for store in self._stores.values()}
+        try:
+            others = [folder for folder in places.folders(self._options.folder) if folder not in own]
+            for folder in others:
+                lost = places.remove_forgotten(folder, self._options.max_age_s)
+                if lost:
+                    logger.warning("%d records in the spool %s were too old, and are lost", lost, folder.name)
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+        except OSError:  # there is no spool yet, or another process sweeps at the same time
+            return
 
     def _adopt(self, signal: Signal) -> None:
         found = self._stores[signal].adopt()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+import time
 from pathlib import Path
 
-from tests.faults.spooled import NEXT_START, nobody, run_service
+from tests.faults.spooled import NEXT_START, next_start, nobody, run_service
 from tests.support.process import kill_session, start_python
 from tests.support.sink import Sink
 
@@ -77,3 +79,22 @@ def test_another_service_and_another_address_are_left_alone(tmp_path: Path, sink
     assert sink.named("left") == []
     kept = sorted(path.stat().st_size for path in tmp_path.glob("state/spool/shop-*/*/*.segment"))
     assert kept == left
+
+
+def test_what_nobody_adopts_goes_when_it_is_too_old(tmp_path: Path, sink: Sink) -> None:
+    """The service has got another name: a day later its old spool is removed, and one line says what was in it."""
+    with nobody() as port:
+        run_service(LEAVE, port, tmp_path, service="renamed")
+    old = list(tmp_path.glob("state/spool/renamed-*"))
+    assert len(old) == 3
+    _, said = next_start(sink, tmp_path)
+    assert "too old" not in said
+    assert all(folder.exists() for folder in old)
+    for path in tmp_path.glob("state/spool/renamed-*/*/*.segment"):
+        day_ago = time.time() - 86_500
+        os.utime(path, (day_ago, day_ago))
+    _, said = next_start(sink, tmp_path)
+    assert said.count("were too old, and are lost") == 3
+    assert "200 records in the spool renamed-" in said
+    assert not any(folder.exists() for folder in old)
+    assert sink.named("left") == []
