@@ -85,15 +85,21 @@ class Store:
             return frame
 
     def give_back(self, frame: Frame) -> None:
-        """Has a batch wait that was in memory too, or that was read and not sent."""
+        """Has a batch wait again, in its old place, that was in memory too, or that was read and not sent."""
         with self._lock:
+            newest = self._newest.get(frame.header.key)
+            if newest is not None and newest.header.written_ns > frame.header.written_ns:
+                self._drop(frame, DropReason.SUPERSEDED)
+                return
             self._wait(frame)
+            if len(self._waiting) > 1 and self._waiting[-2].header.written_ns > frame.header.written_ns:
+                self._waiting = deque(sorted(self._waiting, key=_by_age))
 
     def _wait(self, frame: Frame) -> None:
-        self._waiting.append(frame)
         if frame.header.key:
             self._supersede(frame.header.key)
             self._newest[frame.header.key] = frame
+        self._waiting.append(frame)
 
     def _segment(self) -> Segment:
         if self._active is not None and self._active.size >= self._segment_bytes:
@@ -271,8 +277,7 @@ class Store:
                         continue
                     self._adopted[path.name] = place
                     waiting += sum(frame.records for frame in found)
-                    older = sorted((*self._waiting, *found), key=lambda frame: frame.header.written_ns)
-                    self._waiting = deque(older)
+                    self._waiting = deque(sorted((*self._waiting, *found), key=_by_age))
             return Adopted(waiting, damaged)
 
     def drop_superseded(self) -> None:
@@ -313,3 +318,7 @@ class Store:
         for fd in fds:
             if fd >= 0:
                 os.close(fd)
+
+
+def _by_age(frame: Frame) -> int:
+    return frame.header.written_ns

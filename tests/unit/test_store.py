@@ -46,6 +46,11 @@ def bodies(store: Store) -> list[bytes]:
     return found
 
 
+def by_number(body: bytes) -> int:
+    """The order in which the model's batches were made."""
+    return int(body.split()[0])
+
+
 class Model(RuleBasedStateMachine):
     """Three stores of three processes in one folder, against lists; a process may die, and be started again."""
 
@@ -85,14 +90,14 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: any(self.out))
     @rule(data=st.data(), sent=st.booleans())
     def settle(self, data: st.DataObject, sent: bool) -> None:
-        """It is sent, or waits again, behind the others."""
+        """It is sent, or waits again, in its old place."""
         who = data.draw(st.sampled_from([who for who in range(3) if self.out[who]]))
         frame, body = self.out[who].pop(0)
         if sent:
             self.stores[who].done(frame)
         else:
             self.stores[who].give_back(frame)
-            self.waiting[who].append(body)
+            self.waiting[who] = sorted([*self.waiting[who], body], key=by_number)
 
     @rule(who=st.integers(0, 2), clean=st.booleans())
     def die(self, who: int, clean: bool) -> None:
@@ -114,7 +119,7 @@ class Model(RuleBasedStateMachine):
         left = [body for orphan in self.orphans for body in orphan]
         assert found == Adopted(len(left), 0)
         self.orphans = []
-        self.waiting[who] = sorted(self.waiting[who] + left, key=lambda body: int(body.split()[0]))
+        self.waiting[who] = sorted(self.waiting[who] + left, key=by_number)
         others = [other for other in range(3) if other != who]
         assert [self.stores[other].adopt() for other in others] == [Adopted(), Adopted()]
 
@@ -147,9 +152,15 @@ def test_a_later_batch_with_the_same_number_takes_the_place(tmp_path: Path) -> N
     put(store, b"b1", 5, key=2)
     put(store, b"a2", 4, key=1)
     assert dropped == {DropReason.SUPERSEDED: 3}
-    store.supersede(2)
-    store.supersede(2)
+    read = store.next()
+    assert read is not None
+    assert read[1] == b"b1"
+    put(store, b"b2", 6, key=2)
+    store.give_back(read[0])  # what it says the one that waits says too
     assert dropped == {DropReason.SUPERSEDED: 8}
+    store.supersede(2)
+    store.supersede(2)
+    assert dropped == {DropReason.SUPERSEDED: 14}
     assert bodies(store) == [b"a2"]
     store.close()
 
