@@ -289,16 +289,17 @@ class Pipeline:
         while not self._closing:
             self._wake.wait(max(0.0, min(due.values()) - time.monotonic()))
             self._wake.clear()
-            now = time.monotonic() + _TOGETHER_S
-            if due["metrics"] <= now:
+            now = time.monotonic()
+            soon = now + _TOGETHER_S
+            if due["metrics"] <= soon:
                 due["metrics"] = now + self._tick()
-            if due["traces"] <= now or len(self.spans.records) >= options.spans.max_batch:
+            if due["traces"] <= soon or len(self.spans.records) >= options.spans.max_batch:
                 due["traces"] = now + options.spans.delay_s
                 self._drain_spans()
-            if due["logs"] <= now or len(self.logs.records) >= options.logs.max_batch:
+            if due["logs"] <= soon or len(self.logs.records) >= options.logs.max_batch:
                 due["logs"] = now + options.logs.delay_s
                 self._drain_logs()
-            if due["spool"] <= now:
+            if due["spool"] <= soon:
                 due["spool"] = now + self._backlog.tend()
             self._drain_collections()
             if self._backlog.moves:

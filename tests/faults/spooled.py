@@ -28,18 +28,21 @@ def run_service(
     place: Path,
     *,
     service: str = "shop",
+    patience_s: float = 25.0,
     environ: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Finished:
     """Runs a snippet with telemetry on, as a service, to a port; its state goes under `place`."""
-    beginning = f"import json, os, signal, sys, time, otelkit\notelkit.bootstrap({service!r})\n"
+    beginning = (
+        f"import json, os, signal, sys, time, otelkit\notelkit.bootstrap({service!r})\nPATIENCE_S = {patience_s}\n"
+    )
     settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", **(environ or {})}
     return run_python(beginning + source, cwd=place, environ=settings, **more)
 
 
 NEXT_START = """
 with otelkit.span("next"): pass
-deadline = time.monotonic() + 20
+deadline = time.monotonic() + PATIENCE_S
 while time.monotonic() < deadline:
     report = otelkit.flush(5)
     if report.ok and not report.spooled:
@@ -48,9 +51,13 @@ print(json.dumps(otelkit.status()["ledger"]))
 """
 
 
-def next_start(sink: Sink, place: Path, *, environ: Mapping[str, str] | None = None) -> tuple[dict[str, Any], str]:
+def next_start(
+    sink: Sink, place: Path, *, environ: Mapping[str, str] | None = None, patience_s: float = 60.0
+) -> tuple[dict[str, Any], str]:
     """Starts the service again, until it has sent what was left: its ledger, and what it said."""
-    finished = run_service(NEXT_START, sink.port, place, environ=environ)
+    finished = run_service(
+        NEXT_START, sink.port, place, environ=environ, patience_s=patience_s, deadline_s=patience_s + 20
+    )
     return json.loads(finished.out.splitlines()[-1]), finished.err
 
 

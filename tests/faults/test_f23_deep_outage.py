@@ -13,7 +13,7 @@ from tests.support.sink import Sink
 SPANS = 200_000
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_memory_is_bounded_and_nothing_is_lost(tmp_path: Path) -> None:
     """The queue is waited for, as no application would: its bound is not what is tried here."""
     source = f"""
@@ -41,6 +41,5 @@ print(json.dumps([sizes[20], max(sizes), otelkit.status()["ledger"]["traces"]]))
     assert balanced(account)
     assert most_mb - early_mb < 10
     with Sink(port=port) as sink:
-        next_start(sink, tmp_path)
-        sink.wait_for(lambda: len(sink.named("work")) >= SPANS, "every span", deadline_s=60)
+        next_start(sink, tmp_path, patience_s=150)
         assert len({span.span_id for span in sink.named("work")}) == SPANS
