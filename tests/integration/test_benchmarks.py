@@ -88,7 +88,9 @@ def test_every_single_operation_is_measured(tmp_path: Path) -> None:
         found = operations(tmp_path, receiver.url)
         received = receiver.received()
     assert set(found) == set(micro.OPERATIONS)
-    assert all(0 < nanoseconds < 10_000_000 for nanoseconds in found.values())
+    # A log record's is the difference of two: on a machine that does other things it may be less than nothing.
+    assert all(nanoseconds > 0 for name, nanoseconds in found.items() if name != "log"), found
+    assert all(abs(nanoseconds) < 10_000_000 for nanoseconds in found.values()), found
     assert received["spans"]["GET /orders/{number}"] > 1000
     assert {"benchmark.requests", "declared.requests", "declared.duration"} <= set(received["points"])
 
