@@ -75,7 +75,4 @@ class Backlog:
             self._spool.close()
 
     def _drop(self, batch: Batch, reason: DropReason) -> None:
-        account = self._ledger.signals[batch.signal]
-        if batch.frame is not None:
-            account.cells[account.spooled] -= batch.records
-        account.cells[account.dropped(reason)] += batch.records
+        self._ledger.signals[batch.signal].drop(reason, batch.records, spooled=batch.frame is not None)

@@ -127,6 +127,12 @@ class SignalCells:
         """The index of a drop reason's cell."""
         return self._reasons[reason]
 
+    def drop(self, reason: DropReason, records: int, *, spooled: bool = False) -> None:
+        """Counts records that will not be delivered; `spooled`: they were counted as on disk until now."""
+        if spooled:
+            self.cells[self.spooled] -= records
+        self.cells[self._reasons[reason]] += records
+
 
 class Ledger:
     """The ledger of this process.

@@ -80,6 +80,7 @@ def make(folder: Path) -> Place:
 
 
 def folders(folder: Path) -> Iterator[Path]:
+    """The folders in a folder, by name; links are none. Raises OSError where it cannot be read."""
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     for name in names:
@@ -109,6 +110,7 @@ def take(path: Path) -> Place | None:
 
 
 def is_old(path: Path) -> bool:
+    """Whether nobody can be about to make something of a folder that has nothing in it."""
     with contextlib.suppress(OSError):
         return time.time() - path.stat().st_mtime > _EMPTY_FOR_S
     return False

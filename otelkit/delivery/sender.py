@@ -119,14 +119,15 @@ class Sender:
 
     def _count(self, batch: Batch, outcome: Delivered | Refused, rejected: int) -> None:
         account = self._ledger.signals[batch.signal]
-        if batch.frame is not None:
-            account.cells[account.spooled] -= batch.records
+        spooled = batch.frame is not None
         if isinstance(outcome, Refused):
             reason = DropReason.TOO_LARGE if outcome.too_large else DropReason.REFUSED
-            account.cells[account.dropped(reason)] += batch.records
+            account.drop(reason, batch.records, spooled=spooled)
             return
+        if spooled:
+            account.cells[account.spooled] -= batch.records
         account.cells[account.delivered] += batch.records - rejected
-        account.cells[account.dropped(DropReason.REJECTED)] += rejected
+        account.drop(DropReason.REJECTED, rejected)
 
     def _say(self, batch: Batch, what: str) -> None:
         held_back = self._throttle.admit(f"{batch.signal} {what.split()[0]}")

@@ -24,11 +24,11 @@ from otelkit.delivery.ledger import DropReason, Ledger
 from otelkit.delivery.outbox import Batch
 from otelkit.delivery.places import Frame
 from otelkit.delivery.store import Store
+from otelkit.delivery.wire import compressed
 from otelkit.runtime.selflog import Throttle
 
 logger = logging.getLogger("otelkit.delivery")
 
-_FASTEST_GZIP = 1
 _SEGMENT_BYTES = 4 * 1024 * 1024
 _SEGMENTS_AT_LEAST = 8  # so that a small spool, too, loses its oldest part and not everything
 _FREE_SHARE = 10  # at most a tenth of what is free
@@ -88,8 +88,7 @@ class Spool:
         account = self._ledger.signals[signal]
 
         def dropped(reason: DropReason, records: int, sequence: int) -> None:
-            account.cells[account.spooled] -= records
-            account.cells[account.dropped(reason)] += records
+            account.drop(reason, records, spooled=True)
             if sequence:
                 self._discard(sequence)
 
@@ -140,7 +139,7 @@ class Spool:
         if batch.frame is not None and batch.frame.is_kept:
             store.give_back(batch.frame)
             return True
-        body = batch.body if self._destinations[signal].compresses else gzip.compress(batch.body, _FASTEST_GZIP)
+        body = batch.body if self._destinations[signal].compresses else compressed(batch.body)
         try:
             self._make_room(len(body))
             frame = store.append(
@@ -197,7 +196,6 @@ class Spool:
             for signal in self._answered & set(self._stores):
                 self._stores[signal].expire()
                 self._adopt(signal)
-
         if now >= self._next_sweep:
             self._next_sweep = now + _SWEEP_S
             self._sweep()
@@ -223,7 +221,7 @@ class Spool:
         cells[account.accepted] += found.waiting + found.damaged
         cells[account.adopted] += found.waiting + found.damaged
         cells[account.spooled] += found.waiting
-        cells[account.dropped(DropReason.SPOOL_DAMAGED)] += found.damaged
+        account.drop(DropReason.SPOOL_DAMAGED, found.damaged)
         self._stores[signal].drop_superseded()  # counted as dropped, and so only after they were counted as accepted
         if found.waiting:
             logger.info("%d %s that an ended process left in the spool are sent now", found.waiting, signal)

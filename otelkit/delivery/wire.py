@@ -6,6 +6,7 @@ caller.
 
 from __future__ import annotations
 
+import gzip
 import struct
 from collections.abc import Iterator, Sequence
 
@@ -16,6 +17,12 @@ pack_fixed32 = struct.Struct("<I").pack
 
 _ONE_BYTE = tuple(bytes((number,)) for number in range(128))
 _UINT64 = (1 << 64) - 1
+_FASTEST_GZIP = 1  # level 6 costs the worker three times the CPU for a tenth fewer bytes
+
+
+def compressed(body: bytes) -> bytes:
+    """A request as it is sent compressed, and as it lies in the spool."""
+    return gzip.compress(body, _FASTEST_GZIP)
 
 
 def varint(number: int) -> bytes:

@@ -31,8 +31,8 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert re.search(r"process \d+ \(shop\) ended with 7 records undelivered", said), said
 
 
-def test_written_ahead_nothing_is_lost_after_200_ms(tmp_path: Path, sink: Sink) -> None:
-    """With OTELKIT_SPOOL=always, while the next hop hangs: spans, a log line and a counter."""
+def test_written_ahead_nothing_is_lost_after_200_ms(tmp_path: Path) -> None:
+    """With OTELKIT_SPOOL=always, while nobody listens: spans and an event."""
     source = """
 for number in range(1000):
     with otelkit.span("kept"): pass
