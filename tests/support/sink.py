@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +18,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from otelkit.delivery.compression import compression_of, decompressed
 
 _REQUESTS: dict[str, Any] = {
     "/v1/traces": ExportTraceServiceRequest,
@@ -119,7 +121,9 @@ class Answer:
 
 
 class Sink:
-    """`with Sink() as sink:` listens on a free port; `sink.answer` may be replaced to answer otherwise than 200."""
+    """`with Sink() as sink:` listens on a free port; `sink.answer` may be replaced to answer otherwise than 200, and
+    requests of more than `most_bytes` get 413.
+    """
 
     def __init__(self, port: int = 0) -> None:
         self.spans: list[ReceivedSpan] = []
@@ -127,6 +131,8 @@ class Sink:
         self.metrics: list[ReceivedMetric] = []
         self.requests: list[tuple[str, dict[str, str], int]] = []
         self.answer: Callable[[str], Answer] = lambda path: Answer()
+        self.most_bytes = sys.maxsize
+        self.too_large = 0
         self._changed = threading.Condition()
         self._released = threading.Event()
         sink = self
@@ -137,6 +143,9 @@ class Sink:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 answer = sink.answer(self.path)
+                if len(body) > sink.most_bytes:
+                    sink.too_large += 1
+                    answer = Answer(413)
                 if answer.after_s:
                     sink._released.wait(answer.after_s)
                 if answer.status == 200:
@@ -180,8 +189,9 @@ class Sink:
         self._thread.join()
 
     def _take(self, path: str, headers: dict[str, str], body: bytes) -> None:
-        if headers.get("content-encoding") == "gzip":
-            body = gzip.decompress(body)
+        encoding = headers.get("content-encoding", "none")
+        assert compression_of(body) == encoding
+        body = decompressed(body)
         request = _REQUESTS[path]()
         request.ParseFromString(body)
         with self._changed:
