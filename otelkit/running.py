@@ -5,12 +5,10 @@ its end.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from opentelemetry import _logs
@@ -18,12 +16,10 @@ from opentelemetry.metrics import Observation
 
 from otelkit import extras, resource, semconv
 from otelkit.config.settings import SIGNALS, Settings
-from otelkit.delivery.caps import Caps
 from otelkit.delivery.destination import destination
-from otelkit.delivery.pipeline import Pipeline, PipelineOptions
-from otelkit.delivery.queue import QueueLimits
+from otelkit.delivery.ledger import LedgerPage
+from otelkit.delivery.pipeline import Pipeline
 from otelkit.delivery.report import FlushReport
-from otelkit.delivery.spool import SpoolOptions
 from otelkit.engine.group_key import GroupKey, group_key
 from otelkit.engine.opening import open_engine
 from otelkit.engine.propagation import propagator
@@ -31,16 +27,14 @@ from otelkit.engine.providers import Providers
 from otelkit.engine.seams import propagate
 from otelkit.engine.sharing import SharedMetrics, SharingOptions
 from otelkit.instrumentation.registry import Registry
+from otelkit.pipeline_options import pipeline_options
 from otelkit.runtime import before, guard
 from otelkit.runtime.state import state_directory
 from otelkit.signals import exceptions
-from otelkit.signals.redaction import Redaction
 from otelkit.versions import installed_version
 
 logger = logging.getLogger("otelkit")
 
-_ONE_SERVICE = ("service.name", "service.namespace", "deployment.environment.name")
-_WRITTEN_S = 0.2
 _openings = 0
 """How often this process has started telemetry: a new start begins its sums anew, and so a group of its own."""
 
@@ -88,6 +82,19 @@ class Running:
             self._registry.uninstall()
         return report
 
+    def recover(self, timeout_s: float) -> LedgerPage:
+        """Sends what dead processes of this service have left, on an opening that was not started: what was adopted,
+        delivered and dropped until nothing is left, or the time is over.
+        """
+        deadline = time.monotonic() + timeout_s
+        self._pipeline.recover()
+        report = self._pipeline.flush(timeout_s)
+        while (report.spooled or report.in_memory) and (left_s := deadline - time.monotonic()) > 0:
+            report = self._pipeline.flush(left_s)
+        page = self._pipeline.ledger.read()
+        self._pipeline.shutdown(max(0.0, deadline - time.monotonic()))
+        return page
+
     def status(self) -> dict[str, Any]:
         """As `Telemetry.status`."""
         ledger = self._pipeline.ledger.read()
@@ -116,7 +123,8 @@ class Running:
                 for signal, account in ledger.accounts.items()
             },
             "in_memory": self._pipeline.in_memory(),
-            "spool": self._pipeline.describe_spool(),
+            "spool": self._pipeline.spool.describe() if self._pipeline.spool is not None else None,
+            "recorder": self._pipeline.recorder.describe() if self._pipeline.recorder is not None else None,
             "metrics_group": self._shared.describe() if self._shared is not None else None,
             "foreign_providers": list(self._providers.foreign),
             "before_bootstrap": before.calls,
@@ -166,49 +174,9 @@ class Running:
         self._registry.install()
 
     def _open_pipeline(self) -> Pipeline:
-        settings = self.settings
-        longest_s = _WRITTEN_S if settings.spool == "always" else math.inf
+        extras = self._extras
         return Pipeline(
-            PipelineOptions(
-                service=self.service,
-                destinations={
-                    signal: destination(settings, signal) for signal in SIGNALS if "otlp" in settings.exporters(signal)
-                },
-                resource=self.resource,
-                spans=QueueLimits(
-                    settings.bsp_max_queue_size,
-                    settings.bsp_max_export_batch_size,
-                    min(settings.bsp_schedule_delay_s, longest_s),
-                    settings.max_queue_bytes,
-                    _caps(settings, settings.span_attribute_value_length_limit),
-                ),
-                logs=QueueLimits(
-                    settings.blrp_max_queue_size,
-                    settings.blrp_max_export_batch_size,
-                    min(settings.blrp_schedule_delay_s, longest_s),
-                    settings.max_queue_bytes,
-                    _caps(settings, settings.logrecord_attribute_value_length_limit),
-                ),
-                max_pending_bytes=settings.max_pending_bytes,
-                state_dir=state_directory(settings.state_dir),
-                quiet=self._extras.by_default,
-                redaction=Redaction(),
-                spool=self._spool_options(),
-                identity=tuple(str(self.resource.get(name, "")) for name in _ONE_SERVICE),
-            )
-        )
-
-    def _spool_options(self) -> SpoolOptions | None:
-        settings = self.settings
-        if settings.spool == "off" or self._extras.captured:
-            return None
-        own = Path(settings.spool_dir).expanduser() if settings.spool_dir else None
-        return SpoolOptions(
-            folder=own or state_directory(settings.state_dir) / "spool",
-            always=settings.spool == "always",
-            max_bytes=settings.spool_max_bytes,
-            max_age_s=settings.spool_max_age_s,
-            max_metric_age_s=settings.spool_max_metric_age_s,
+            pipeline_options(self.settings, self.resource, captured=extras.captured, quiet=extras.by_default)
         )
 
     def _find_group(self) -> GroupKey | None:
@@ -324,13 +292,6 @@ class Disabled(Running):
 
     def line(self) -> str:
         return "disabled by OTEL_SDK_DISABLED"
-
-
-def _caps(settings: Settings, limit: int | None) -> Caps:
-    """What one record may weigh; where OpenTelemetry's own limit of a value's length is set, that one holds."""
-    limited = limit is not None or settings.attribute_value_length_limit is not None
-    most = settings.max_record_bytes
-    return Caps(most if limited else min(settings.max_value_bytes, most), most)
 
 
 def _collects(settings: Settings) -> bool:

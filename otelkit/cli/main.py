@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import typer
 
-from otelkit.cli import auto, env, run, status
+from otelkit.cli import auto, env, recover, run, status
 
 app = typer.Typer(
     name="otelkit",
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(run.run)
 app.command("env")(env.env)
 app.command("status")(status.status)
+app.command("recover")(recover.recover)
 app.add_typer(auto.app, name="auto")
 
 

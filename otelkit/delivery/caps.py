@@ -205,6 +205,7 @@ class _Span:
     own: Attributes | None
     details: SpanDetails | None
     instrumentation_scope: Scope | None
+    slot: int | None
 
 
 @dataclass(slots=True)
@@ -224,7 +225,8 @@ class _Log:
     bound: Shared | None
     own: Attributes | None
     instrumentation_scope: Scope | None
+    slot: int | None
 
 
 def _copy(kind: Callable[..., C], names: Iterable[str], record: object, **changed: object) -> C:
-    return kind(**{name: getattr(record, name) for name in names if name not in changed}, **changed)
+    return kind(**{name: getattr(record, name, None) for name in names if name not in changed}, **changed)

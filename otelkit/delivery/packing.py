@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from otelkit.config.settings import Signal
 from otelkit.delivery.compression import compressed
-from otelkit.delivery.destination import Destination
 from otelkit.delivery.encode import Encoder
 from otelkit.delivery.ledger import Ledger
+from otelkit.delivery.options import PipelineOptions
 from otelkit.delivery.outbox import Batch
 from otelkit.delivery.splitting import split
 from otelkit.runtime import guard
@@ -25,12 +25,10 @@ class Packing:
     The encoder is made with the first batch.
     """
 
-    def __init__(
-        self, destinations: Mapping[Signal, Destination], ledger: Ledger, new_encoder: Callable[[], Encoder]
-    ) -> None:
-        self._destinations = destinations
+    def __init__(self, options: PipelineOptions, ledger: Ledger) -> None:
+        self._options = options
+        self._destinations = options.destinations
         self._ledger = ledger
-        self._new_encoder = new_encoder
         self._encoder: Encoder | None = None
 
     def batches(
@@ -50,14 +48,27 @@ class Packing:
             body, failed = encode(self._encoder)
             account = self._ledger.signals[signal]
             account.cells[account.truncated] += self._encoder.take_cut()
-            return self._divided(signal, body, records - failed, delivered, key) if failed < records else [], failed
+            return self.divided(signal, body, records - failed, delivered, key) if failed < records else [], failed
         except Exception:  # noqa: BLE001 - the worker must live; the records are counted
             guard.report(f"the encoding of {signal}")
             return [], records
 
-    def _divided(
-        self, signal: Signal, body: bytes, records: int, delivered: Callable[[], None] | None, key: int
+    def _new_encoder(self) -> Encoder:
+        options = self._options
+        longest = max(options.spans.caps.value_bytes, options.logs.caps.value_bytes)
+        return Encoder({"traces": options.resource, "logs": options.resource}, options.redaction, longest)
+
+    def divided(
+        self,
+        signal: Signal,
+        body: bytes,
+        records: int,
+        delivered: Callable[[], None] | None = None,
+        key: int = 0,
     ) -> list[Batch]:
+        """The batches of a request; none for a signal that is not exported."""
+        if signal not in self._destinations:
+            return []
         parts = split(signal, body, records, _LONGEST_REQUEST_BYTES)
         if delivered is not None and len(parts) > 1:
             delivered = _after(len(parts), delivered)

@@ -11,29 +11,29 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from opentelemetry.sdk.metrics.export import MetricsData
 
 from otelkit.config.settings import SIGNALS, Signal
-from otelkit.delivery.attributes import Redaction
 from otelkit.delivery.backlog import Backlog
-from otelkit.delivery.caps import Scales
-from otelkit.delivery.destination import Destination
+from otelkit.delivery.caps import Heavy, Scales
 from otelkit.delivery.encode import Encoder
 from otelkit.delivery.encode_metrics import count_points
 from otelkit.delivery.ledger import DropReason, Ledger, LedgerPage
 from otelkit.delivery.metrics_source import Collection, MetricsSource
-from otelkit.delivery.outbox import Outbox
+from otelkit.delivery.options import PipelineOptions
+from otelkit.delivery.outbox import Batch, Outbox
 from otelkit.delivery.packing import Packing
 from otelkit.delivery.queue import QueueLimits, SignalQueue
-from otelkit.delivery.records import Attributes, LogRecord, SpanRecord
+from otelkit.delivery.recorder import Recorder
+from otelkit.delivery.records import Attributes
+from otelkit.delivery.recovery import Recovery
 from otelkit.delivery.report import FlushReport, report_dead_processes
 from otelkit.delivery.sender import Sender
-from otelkit.delivery.spool import Spool, SpoolOptions
+from otelkit.delivery.spool import Spool
 from otelkit.runtime import guard
 
 logger = logging.getLogger("otelkit.delivery")
@@ -45,27 +45,6 @@ _WITHOUT_METRICS_S = 1.0  # how soon the worker asks for the metrics again where
 _TOGETHER_S = 0.05  # what is due so soon is done now: a wake-up costs more than most of the work
 _LOOKS = 10
 _OWN_WORK_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineOptions:
-    """What a pipeline is made of; `destinations` holds the signals that are exported by OTLP.
-
-    `identity` is what makes another process one of the same service, whose spool may be taken over when it has died;
-    by default the service's name.
-    """
-
-    service: str
-    destinations: Mapping[Signal, Destination]
-    resource: Attributes
-    spans: QueueLimits
-    logs: QueueLimits
-    max_pending_bytes: int
-    state_dir: Path
-    spool: SpoolOptions | None = None
-    identity: tuple[str, ...] = ()
-    quiet: bool = False
-    redaction: Redaction | None = None
 
 
 @dataclass(slots=True)
@@ -86,43 +65,44 @@ class Pipeline:
     def __init__(self, options: PipelineOptions) -> None:
         self._options = options
         self.ledger = Ledger(options.state_dir, options.service)
-        accounts = self.ledger.signals
-        self.spans: SignalQueue[SpanRecord] = SignalQueue(
-            accounts["traces"],
-            options.spans,
-            weigh=Scales(options.spans.caps).span,
-            start=self.start,
-            wake=self._wake_worker,
+        self._wake = threading.Event()
+        recorder = Recorder(options.recorder, self.ledger.started_ns, self.start) if options.recorder else None
+        self.recorder = recorder
+        self.spans = self._queue(
+            "traces", options.spans, Scales(options.spans.caps).span, recorder.ended if recorder else None
         )
-        self.logs: SignalQueue[LogRecord] = SignalQueue(
-            accounts["logs"],
-            options.logs,
-            weigh=Scales(options.logs.caps).log,
-            start=self.start,
-            wake=self._wake_worker,
-        )
+        self.logs = self._queue("logs", options.logs, Scales(options.logs.caps).log, recorder.log if recorder else None)
         self.source: MetricsSource | None = None
         self._collections: deque[Collection] = deque()
-        self._packing = Packing(options.destinations, self.ledger, self._new_encoder)
+        self._packing = Packing(options, self.ledger)
         self._outbox = Outbox(SIGNALS, options.max_pending_bytes)
         self._in_hand = dict.fromkeys(SIGNALS, 0)
         self._moving = threading.Lock()  # held while records change their place, so that they can be counted
-        self._wake = threading.Event()
         self._starting = threading.Lock()
         self._requests: deque[_FlushRequest] = deque()
         self._closing = False
         self._armed = False
-        self._spool = self._open_spool()
-        self._backlog = Backlog(self._outbox, self._spool, self.ledger)
+        self.spool = self._open_spool()
+        self._backlog = Backlog(self._outbox, self.spool, self.ledger)
+        self._recovery = None
+        if options.recorder is not None:
+            self._recovery = Recovery(options.recorder, self.ledger, self._packing, self._offer)
         self._sender = Sender(
-            self._outbox, self.ledger, options.destinations, self._spool, self._wake_worker, quiet=options.quiet
+            self._outbox, self.ledger, options.destinations, self.spool, self._wake.set, quiet=options.quiet
         )
         self._threads: list[threading.Thread] = []
 
-    def _new_encoder(self) -> Encoder:
-        options = self._options
-        longest = max(options.spans.caps.value_bytes, options.logs.caps.value_bytes)
-        return Encoder({"traces": options.resource, "logs": options.resource}, options.redaction, longest)
+    def _queue(
+        self,
+        signal: Signal,
+        limits: QueueLimits,
+        weigh: Callable[[R], Heavy[R] | None],
+        note: Callable[[R], None] | None,
+    ) -> SignalQueue[R]:
+        return SignalQueue(
+            self.ledger.signals[signal], limits, weigh=weigh, note=note,
+            release=self.recorder.release if self.recorder else None, start=self.start, wake=self._wake.set,
+        )  # fmt: skip
 
     def _open_spool(self) -> Spool | None:
         options = self._options
@@ -192,6 +172,8 @@ class Pipeline:
             while self._collections:
                 self._drop("metrics", DropReason.SHUTDOWN, self._collections.popleft().points)
         self._backlog.end()
+        if self.recorder is not None:
+            self.recorder.close()
         page = self.ledger.read()
         self.ledger.close()
         lost = page.lost - lost_before
@@ -213,10 +195,6 @@ class Pipeline:
             queued += sum(collection.points for collection in self._collections)
             return queued + sum(self._in_hand.values()) + sum(self._outbox.records(signal) for signal in SIGNALS)
 
-    def describe_spool(self) -> dict[str, object] | None:
-        """The spool as plain data; None where there is none."""
-        return self._spool.describe() if self._spool is not None else None
-
     def abandon(self) -> None:
         """In a forked child: these records, threads and files are the parent's; whoever still holds this emits into
         nothing.
@@ -228,15 +206,27 @@ class Pipeline:
         self._threads = []
         if self.source is not None:
             self.source.abandon()
-        if self._spool is not None:
-            self._spool.abandon()
+        if self.spool is not None:
+            self.spool.abandon()
+        if self.recorder is not None:
+            self.recorder.abandon()
         self.ledger.forget()
+
+    def recover(self) -> None:
+        """Takes over what dead processes have left, with nothing to send of this one's own."""
+        if self.spool is not None:
+            for signal in self._options.destinations:
+                self.spool.answered(signal)
+        self.arm()
+        self.start()
 
     # -- threads
 
     def arm(self) -> None:
         """From now on the next record starts the threads; what came before (the line at start) only queues."""
         self._armed = True
+        if self.recorder is not None:
+            self.recorder.arm()
 
     def start(self) -> None:
         """Starts the threads, once and not before `arm`."""
@@ -264,9 +254,6 @@ class Pipeline:
                     self._threads = []
                     return
 
-    def _wake_worker(self) -> None:
-        self._wake.set()
-
     def _drain(self, deadline: float, *, final: bool = False) -> bool:
         """Has everything encoded, and waits until it is settled; False where the deadline came first."""
         self.arm()
@@ -283,7 +270,7 @@ class Pipeline:
         self._outbox.hurry()
         if not self._threads:
             self._sender.run_here(deadline)
-        gives_up = self._spool.takes if final and self._spool is not None else None
+        gives_up = self.spool.takes if final and self.spool is not None else None
         settled = self._outbox.wait_settled(request.last_sequence, deadline, gives_up=gives_up)
         if request.elsewhere and self.source is not None:
             settled = self.source.acknowledged(request.elsewhere, deadline) and settled
@@ -313,7 +300,7 @@ class Pipeline:
                 due["logs"] = now + options.logs.delay_s
                 self._drain_logs()
             if due["spool"] <= soon:
-                due["spool"] = now + self._backlog.tend()
+                due["spool"] = now + self._tend()
             self._drain_collections()
             if self._backlog.moves:
                 self._move()
@@ -343,6 +330,17 @@ class Pipeline:
         with self._moving:
             self._backlog.move()
 
+    def _tend(self) -> float:
+        with guard.guarded("the flight recorder"):
+            if self.recorder is not None and self._recovery is not None:
+                self.recorder.tend()
+                self._recovery.tick()
+        return self._backlog.tend()
+
+    def _offer(self, batch: Batch) -> None:
+        with self._moving:
+            self._backlog.offer(batch, closing=self._closing)
+
     def _tick(self) -> float:
         if self.source is not None:
             with guard.guarded("the collection of metrics"):
@@ -360,6 +358,8 @@ class Pipeline:
         left = len(queue.records)
         while left > 0 and (batch := self._take_in_hand(queue, signal)):
             self._publish(signal, len(batch), functools.partial(encode, batch=batch))
+            if self.recorder is not None:
+                self.recorder.release(batch)  # written down in the spool, if that is there
             left -= len(batch)
 
     def _take_in_hand(self, queue: SignalQueue[R], signal: Signal) -> list[R]:

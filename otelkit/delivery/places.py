@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,6 +65,12 @@ class Frame:
     def is_kept(self) -> bool:
         """Whether it is on disk still."""
         return not self.segment.gone
+
+
+def folder_name(shown: str, identity: Iterable[str]) -> str:
+    """The name of a folder that all processes share which are alike in `identity`."""
+    digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '_', shown)[:40]}-{digest[:16]}"
 
 
 def make(folder: Path) -> Place:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -33,6 +33,7 @@ class SignalQueue(Generic[R]):
     `deque.append`, `popleft` and `len` are atomic under the interpreter's lock, and so are the ledger's cells
     (ledger.py). The bound may be passed by as many records as threads emit at the same instant. `start` is called for
     the first record of the process, `wake` when a batch is full. `weigh` returns None for a light record.
+    The flight recorder is told of each record (`note`), and of those that are dropped (`release`).
     """
 
     __slots__ = (
@@ -40,6 +41,8 @@ class SignalQueue(Generic[R]):
         "_bytes",
         "_full",
         "_late",
+        "_note",
+        "_release",
         "_start",
         "_wake",
         "_weigh",
@@ -56,6 +59,8 @@ class SignalQueue(Generic[R]):
         limits: QueueLimits,
         *,
         weigh: Callable[[R], Heavy[R] | None],
+        note: Callable[[R], None] | None = None,
+        release: Callable[[Sequence[R]], None] | None = None,
         start: Callable[[], None],
         wake: Callable[[], None],
     ) -> None:
@@ -69,6 +74,8 @@ class SignalQueue(Generic[R]):
         self._start = start
         self._wake = wake
         self._weigh = weigh
+        self._note = note
+        self._release = release
         self._bytes = 0
         self._weights: dict[int, int] = {}  # of the heavy records in the queue, by id
 
@@ -78,13 +85,15 @@ class SignalQueue(Generic[R]):
             self._start()
         account = self._account
         account.cells[account.accepted] += 1
+        if self._note is not None:
+            self._note(record)
         records = self.records
         if self.closed:
-            account.cells[self._late] += 1
+            self._refuse(record, self._late)
             return
         length = len(records)
         if length >= self.limits.max_records:
-            account.cells[self._full] += 1
+            self._refuse(record, self._full)
             return
         try:
             heavy = self._weigh(record)
@@ -93,7 +102,7 @@ class SignalQueue(Generic[R]):
             heavy = None
         if heavy is not None:
             if self._bytes + heavy.bytes > self.limits.max_bytes:
-                account.cells[self._full] += 1
+                self._refuse(record, self._full)
                 return
             record = heavy.record
             account.cells[account.truncated] += heavy.cut
@@ -104,6 +113,11 @@ class SignalQueue(Generic[R]):
             self._wake()
         if self.closed:  # shutdown's last sweep may have passed between the check and the append
             self.sweep()
+
+    def _refuse(self, record: R, cell: int) -> None:
+        self._account.cells[cell] += 1
+        if self._release is not None:
+            self._release((record,))
 
     def take(self) -> list[R]:
         """Up to one batch of the oldest records; the worker's side."""

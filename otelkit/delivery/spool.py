@@ -7,10 +7,8 @@ in memory as they would without it.
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -82,8 +80,7 @@ class Spool:
 
     def _store(self, destination: Destination, identity: tuple[str, ...]) -> Store:
         options, signal = self._options, destination.signal
-        digest = hashlib.sha256("\0".join((*identity, signal, destination.protocol, destination.shown)).encode())
-        name = re.sub(r"[^A-Za-z0-9._-]", "_", identity[0])[:40]
+        name = places.folder_name(identity[0], (*identity, signal, destination.protocol, destination.shown))
         account = self._ledger.signals[signal]
 
         def dropped(reason: DropReason, records: int, sequence: int) -> None:
@@ -92,7 +89,7 @@ class Spool:
                 self._discard(sequence)
 
         return Store(
-            options.folder / f"{name}-{digest.hexdigest()[:16]}",
+            options.folder / name,
             segment_bytes=min(_SEGMENT_BYTES, options.max_bytes // _SEGMENTS_AT_LEAST),
             max_age_s=options.max_metric_age_s if signal == "metrics" else options.max_age_s,
             dropped=dropped,

@@ -47,16 +47,27 @@ class LogCorrelation(LogRecordProcessor):
 
 
 class SpanIntake(SpanProcessor):
-    """Queues sampled spans when they end."""
+    """Queues sampled spans when they end; the flight recorder is told when they start."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._put = pipeline.spans.put
+        self._recorder = pipeline.recorder
+        self._begun: dict[int, SdkSpan] = {}
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        if self._recorder is not None and span.context.trace_flags.sampled:
+            begun = self._begun[span.context.span_id] = SdkSpan(span)
+            self._recorder.began(begun)
 
     def on_end(self, span: ReadableSpan) -> None:
         context = span.context
         if context is not None and context.trace_flags.sampled:
-            self._put(SdkSpan(span))
+            ended = SdkSpan(span)
+            begun = self._begun.pop(ended.span_id, None)
+            if begun is not None and hasattr(begun, "slot"):
+                ended.slot = begun.slot
+            self._put(ended)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         return self._pipeline.flush(timeout_millis / 1000).ok

@@ -46,6 +46,7 @@ class Record:
         "severity_number",
         "severity_text",
         "shared",
+        "slot",
         "span_id",
         "timestamp",
         "trace_id",
@@ -63,6 +64,7 @@ class Record:
     shared: Shared | None
     bound: Shared | None
     own: Taken | None
+    slot: int
     instrumentation_scope: InstrumentationScope
 
 

@@ -83,6 +83,7 @@ def _tracing(settings: Settings, resource: Resource, pipeline: Pipeline, extras:
             ids=ids,
             processors=extras.span_processors,
             put=pipeline.spans.put if exported else None,
+            began=pipeline.recorder.began if exported and pipeline.recorder is not None else None,
             flush=_flush(pipeline) if exported else None,
         )
     spans = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]

@@ -20,12 +20,14 @@ class SdkSpan:
         "name",
         "own",
         "parent_id",
+        "slot",
         "span_id",
         "start_time",
         "trace_id",
         "trace_state",
     )
     shared = bound = None
+    slot: int
 
     def __init__(self, span: ReadableSpan) -> None:
         context, parent = span.context, span.parent
@@ -57,7 +59,7 @@ class _Counted(dict[str, object]):
 class SdkLogRecord:
     """A log record of the SDK; read when it is encoded, after every processor."""
 
-    __slots__ = ("_data", "_record")
+    __slots__ = ("_data", "_record", "slot")
     shared = bound = None
 
     def __init__(self, record: ReadWriteLogRecord) -> None:

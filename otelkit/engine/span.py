@@ -90,6 +90,7 @@ class Span(Layers, Informed, sdk.Span):
         "own",
         "parent_id",
         "shared",
+        "slot",
         "span_id",
         "start_time",
         "trace_id",
@@ -109,6 +110,7 @@ class Span(Layers, Informed, sdk.Span):
     bound: Shared | None
     own: Taken | None
     details: Details | None
+    slot: int
     clock: int | None
     instrumentation_scope: InstrumentationScope
     _context: SpanContext | None

@@ -65,6 +65,7 @@ class Tracing:
         ids: IdGenerator,
         processors: tuple[sdk.SpanProcessor, ...] = (),
         put: Callable[[SpanRecord], None] | None = None,
+        began: Callable[[Any], None] | None = None,
         flush: Callable[[int], bool] | None = None,
         provider: sdk.TracerProvider | None = None,
     ) -> None:
@@ -75,6 +76,7 @@ class Tracing:
         self.use_ids(ids)
         self.processors = processors
         self.put = put
+        self.began = began
         self.flush = flush
         self.sdk = provider
         self.root_bound = _root_bound(sampler)
@@ -350,6 +352,8 @@ class Tracer(sdk.Tracer):
             span.clock = clock
         if tracing.processors:
             tracing.started(span, context)
+        if tracing.began is not None and sampled:
+            tracing.began(span)
         return span
 
     def _ask(

@@ -13,7 +13,8 @@ from opentelemetry.trace import SpanContext, TraceFlags
 
 from otelkit.config.settings import SIGNALS, Signal
 from otelkit.delivery.destination import Destination
-from otelkit.delivery.pipeline import Pipeline, PipelineOptions
+from otelkit.delivery.options import PipelineOptions
+from otelkit.delivery.pipeline import Pipeline
 from otelkit.delivery.queue import QueueLimits
 from otelkit.delivery.records import Attributes, Shared
 from otelkit.engine.sdk_records import SdkSpan

@@ -58,6 +58,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "OTEL_EXPORTER_PROMETHEUS_HOST": ("0.0.0.0", "0.0.0.0"),
     "OTEL_EXPORTER_PROMETHEUS_PORT": ("9999", 9999),
     "OTELKIT_ENGINE": ("sdk", "sdk"),
+    "OTELKIT_RECORDER": ("on", "on"),
     "OTELKIT_MAX_VALUE_BYTES": ("1000", 1000),
     "OTELKIT_MAX_RECORD_BYTES": ("100000", 100_000),
     "OTELKIT_MAX_QUEUE_BYTES": ("1000000", 1_000_000),
