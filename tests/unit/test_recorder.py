@@ -34,7 +34,7 @@ def a_recorder(folder: Path) -> Recorder:
     return made
 
 
-def a_span(number: int, name: str = "work", **more: Any) -> Any:
+def a_span(number: int, name: Any = "work", **more: Any) -> Any:
     fields: dict[str, Any] = {
         "name": name,
         "trace_id": number << 64 | 5,
@@ -139,24 +139,20 @@ def test_the_file_says_who_is_where(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from hypothesis.stateful import run_state_machine_as_test
 
     monkeypatch.setenv("RECORDER_TEST_FOLDER", str(tmp_path))
-    run_state_machine_as_test(Flights, settings=settings(max_examples=50, stateful_step_count=30, deadline=None))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Flights, settings=settings(max_examples=50, stateful_step_count=30, deadline=None))
 
 
 def test_a_span_is_read_as_it_was_written(made: Recorder, tmp_path: Path) -> None:
     shared = Shared({"route": "/x"})
     shared.encoded = {b"\x4a": sized(b"\x4a", b"\x0a\x01r")}
-    span = a_span(2**64 - 1, trace_id=2**128 - 2, shared=shared)
+    span = a_span(2**64 - 1, trace_id=2**128 - 2, start_time=1000, shared=shared)
     made.began(span)
     span.end_time = 2000
     span.details = SimpleNamespace(status=SimpleNamespace(status_code=StatusCode.ERROR))
     made.ended(span)
     (slot,) = slots(tmp_path)
-    assert (
-        slot
-        == ring.Slot(
-            ring.ENDED, 2**128 - 2, 2**64 - 1, 3, 1000 + 2**64 - 1, 2000, 0x101, 1, 2, "work", b"\x4a\x03\x0a\x01r"
-        )
-        or slot.start_ns != 1000 + 2**64 - 1
+    assert slot == ring.Slot(
+        ring.ENDED, 2**128 - 2, 2**64 - 1, 3, 1000, 2000, 0x101, SpanKind.SERVER.value, 2, "work", b"\x4a\x03\x0a\x01r"
     )
 
 
@@ -174,7 +170,7 @@ def test_a_header_has_room_for_some_of_any_resource(resource: dict[str, Any]) ->
 
 @given(content=st.binary(max_size=300))
 def test_what_is_no_ring_is_an_error_and_no_crash(content: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         ring.read(content)
 
 
@@ -233,7 +229,7 @@ def test_spans_that_never_end_give_their_slots_up(made: Recorder, monkeypatch: p
     for number in range(recorder.SLOTS - 10):
         made.began(a_span(number + 1))  # long ago
     made.tend()
-    assert made.describe()["in_flight"] < recorder.SLOTS - 10
+    assert made.describe()["in_flight"] != recorder.SLOTS - 10
     for number in range(100):
         made.began(a_span(number + 10_000))
     assert made.missed == 0
