@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
 
 LONGEST_ANSWER_BYTES = 4 * 1024 * 1024
+_MOST_FIELDS = 32  # of a message in an answer, which has two: four MiB of nothing are two million, seconds of work
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +162,9 @@ def partial_success(answer: bytes) -> Delivered:
     """Reads an Export…ServiceResponse: field 1 is partial_success, in it 1 the rejected records and 2 the reason."""
     rejected, message = 0, ""
     try:
-        for number, part in read_fields(answer):
+        for number, part in itertools.islice(read_fields(answer), _MOST_FIELDS):
             if number == 1 and isinstance(part, bytes):
-                for inner, value in read_fields(part):
+                for inner, value in itertools.islice(read_fields(part), _MOST_FIELDS):
                     if inner == 1 and isinstance(value, int):
                         rejected = value if value < 1 << 63 else 0  # an int64: above it is negative, and nonsense
                     elif inner == 2 and isinstance(value, bytes):
