@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -116,16 +118,22 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     after_s: float = 0.0
+    reset: bool = False
+    """Instead of an answer: the request is taken, and the connection reset."""
 
 
 class Sink:
-    """`with Sink() as sink:` listens on a free port; `sink.answer` may be replaced to answer otherwise than 200."""
+    """`with Sink() as sink:` listens on a free port; `sink.answer` may be replaced to answer otherwise than 200.
+
+    `asked` has the path and the moment (time.monotonic()) of every request, whatever it was answered.
+    """
 
     def __init__(self, port: int = 0) -> None:
         self.spans: list[ReceivedSpan] = []
         self.logs: list[ReceivedLog] = []
         self.metrics: list[ReceivedMetric] = []
         self.requests: list[tuple[str, dict[str, str], int]] = []
+        self.asked: list[tuple[str, float]] = []
         self.answer: Callable[[str], Answer] = lambda path: Answer()
         self._changed = threading.Condition()
         self._released = threading.Event()
@@ -136,11 +144,18 @@ class Sink:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
+                sink.asked.append((self.path, time.monotonic()))
                 answer = sink.answer(self.path)
                 if answer.after_s:
                     sink._released.wait(answer.after_s)
                 if answer.status == 200:
                     sink._take(self.path, {k.lower(): v for k, v in self.headers.items()}, body)
+                if answer.reset:
+                    # An end that lingers for no time at all is a reset (RST), and no orderly close (FIN).
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.connection.close()
+                    self.close_connection = True
+                    return
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
