@@ -94,7 +94,8 @@ def test_it_costs_no_time(unit: bytes) -> None:
 
 def test_an_answer_without_an_end_is_read_up_to_the_bound() -> None:
     """No compression: what the server could send before the connection was closed; the next request is not spoiled."""
-    block, sent = b"\xff" * 65536, []
+    block = b"\xff" * 65536
+    sent: list[int] = []
 
     def serve(connection: socket) -> None:
         while read_request(connection):
