@@ -83,8 +83,8 @@ class Tracing:
         """Takes ids of this generator from now on."""
         self.ids = ids
         own_ids = type(ids) is RandomIdGenerator
-        self.make_span_id = _span_id if own_ids else ids.generate_span_id
-        self.make_trace_id = _trace_id if own_ids else ids.generate_trace_id
+        self.make_span_id = _span_id if own_ids else _or_random(ids.generate_span_id, _span_id)
+        self.make_trace_id = _trace_id if own_ids else _or_random(ids.generate_trace_id, _trace_id)
         self.random_flag = _RANDOM if ids.is_trace_id_random() else 0
 
     def started(self, span: Span, context: Context | None) -> None:
@@ -102,6 +102,19 @@ class Tracing:
         for processor in self.processors:
             with guard.guarded("a span processor's on_end"):
                 processor.on_end(readable)
+
+
+def _or_random(make: Callable[[], int], instead: Callable[[], int]) -> Callable[[], int]:
+    """A user's generator must not fail the application."""
+
+    def made() -> int:
+        try:
+            return make()
+        except Exception:  # noqa: BLE001 - as said
+            guard.report("the id generator")
+            return instead()
+
+    return made
 
 
 def _span_id() -> int:
