@@ -18,6 +18,7 @@ from opentelemetry.metrics import Observation
 
 from otelkit import extras, resource, semconv
 from otelkit.config.settings import SIGNALS, Settings
+from otelkit.delivery.caps import Caps
 from otelkit.delivery.destination import destination
 from otelkit.delivery.pipeline import Pipeline, PipelineOptions
 from otelkit.delivery.queue import QueueLimits
@@ -109,6 +110,7 @@ class Running:
                     "delivered": account.delivered,
                     "spooled": account.spooled,
                     "adopted": account.adopted,
+                    "truncated": account.truncated,
                     "dropped": {reason.value: count for reason, count in account.dropped.items()},
                 }
                 for signal, account in ledger.accounts.items()
@@ -177,11 +179,15 @@ class Running:
                     settings.bsp_max_queue_size,
                     settings.bsp_max_export_batch_size,
                     min(settings.bsp_schedule_delay_s, longest_s),
+                    settings.max_queue_bytes,
+                    _caps(settings, settings.span_attribute_value_length_limit),
                 ),
                 logs=QueueLimits(
                     settings.blrp_max_queue_size,
                     settings.blrp_max_export_batch_size,
                     min(settings.blrp_schedule_delay_s, longest_s),
+                    settings.max_queue_bytes,
+                    _caps(settings, settings.logrecord_attribute_value_length_limit),
                 ),
                 max_pending_bytes=settings.max_pending_bytes,
                 state_dir=state_directory(settings.state_dir),
@@ -278,6 +284,11 @@ class Running:
         for signal, account in self._pipeline.ledger.read().accounts.items():
             yield Observation(account.spooled, {"otelkit.signal": signal})
 
+    def truncated_observations(self) -> Iterator[Observation]:
+        """The values that were cut, as the metric `otelkit.truncated_values`."""
+        for signal, account in self._pipeline.ledger.read().accounts.items():
+            yield Observation(account.truncated, {"otelkit.signal": signal})
+
     def line(self) -> str:
         """The line at start: service, exporters, and each library with its choice."""
         exporters = []
@@ -313,6 +324,13 @@ class Disabled(Running):
 
     def line(self) -> str:
         return "disabled by OTEL_SDK_DISABLED"
+
+
+def _caps(settings: Settings, limit: int | None) -> Caps:
+    """What one record may weigh; where OpenTelemetry's own limit of a value's length is set, that one holds."""
+    limited = limit is not None or settings.attribute_value_length_limit is not None
+    most = settings.max_record_bytes
+    return Caps(most if limited else min(settings.max_value_bytes, most), most)
 
 
 def _collects(settings: Settings) -> bool:

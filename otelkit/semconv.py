@@ -273,6 +273,13 @@ OTELKIT_SPOOL_RECORDS = Metric(
     "Spans, log records and metric data points that wait on disk for the next hop.",
     ("otelkit.signal",),
 )
+OTELKIT_TRUNCATED_VALUES = Metric(
+    "otelkit.truncated_values",
+    "observable_counter",
+    "{value}",
+    "Texts that were cut because they, or the record that they were in, were too long.",
+    ("otelkit.signal",),
+)
 
 TABLE: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 """Every metric of otelkit's own, in the order above."""

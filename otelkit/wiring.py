@@ -54,6 +54,7 @@ class _Process:
             meter = metrics.get_meter("otelkit")
             instruments.observe(meter, semconv.OTELKIT_RECORDS, [self._read_ledger])
             instruments.observe(meter, semconv.OTELKIT_SPOOL_RECORDS, [self._read_spool])
+            instruments.observe(meter, semconv.OTELKIT_TRUNCATED_VALUES, [self._read_truncated])
         if settings.runtime_metrics and self._stop_runtime is None:
             self._stop_runtime = runtime.install(metrics.get_meter("otelkit.runtime"))
         elif not settings.runtime_metrics and self._stop_runtime is not None:
@@ -65,6 +66,9 @@ class _Process:
 
     def _read_spool(self, options: CallbackOptions) -> Iterable[Observation]:
         return self.running.spool_observations() if self.running is not None else ()
+
+    def _read_truncated(self, options: CallbackOptions) -> Iterable[Observation]:
+        return self.running.truncated_observations() if self.running is not None else ()
 
     def opened(self) -> Running | None:
         """What is started and not ended yet, by `otelkit.shutdown` or by the handle's."""

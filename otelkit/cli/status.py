@@ -56,6 +56,7 @@ def _data(page: LedgerPage) -> dict[str, object]:
                 "delivered": account.delivered,
                 "spooled": account.spooled,
                 "in_memory": account.outstanding,
+                "truncated": account.truncated,
                 "dropped": {reason.value: count for reason, count in account.dropped.items()},
             }
             for signal, account in page.accounts.items()

@@ -124,21 +124,23 @@ def pairs(value: str) -> Mapping[str, str]:
     return found
 
 
-def headers(value: str) -> Mapping[str, str]:
-    """`name=value` pairs of HTTP headers with percent-encoded values; names become lower case.
+def header(name: str, content: str) -> tuple[str, str]:
+    """An HTTP header, its name in lower case.
 
-    Raises ValueError for names that are no tokens and for values with control characters (header injection).
+    Raises ValueError for a name that is no token and for a value with control characters (header injection).
     """
-    found: dict[str, str] = {}
-    for name, content in pairs(value).items():
-        if not _HEADER_NAME.fullmatch(name):
-            raise ValueError("a header's name may hold letters, digits and !#$%&'*+.^_`|~- only")
-        if any(ord(char) < 32 or ord(char) == 127 for char in content):
-            raise ValueError("a header's value must not hold control characters")
-        if any(ord(char) > 255 for char in content):
-            raise ValueError("a header's value may hold Latin-1 characters only, HTTP carries no others")
-        found[name.lower()] = content
-    return found
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError("a header's name may hold letters, digits and !#$%&'*+.^_`|~- only")
+    if any(ord(char) < 32 or ord(char) == 127 for char in content):
+        raise ValueError("a header's value must not hold control characters")
+    if any(ord(char) > 255 for char in content):
+        raise ValueError("a header's value may hold Latin-1 characters only, HTTP carries no others")
+    return name.lower(), content
+
+
+def headers(value: str) -> Mapping[str, str]:
+    """`name=value` pairs of HTTP headers with percent-encoded values; names become lower case. Raises as `header`."""
+    return dict(header(name, content) for name, content in pairs(value).items())
 
 
 def regular_expressions(value: str) -> tuple[re.Pattern[str], ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from otelkit.delivery.caps import cut_text
 from otelkit.delivery.records import Attributes, Shared
 from otelkit.delivery.wire import pack_double, sized, utf8, varint
 
@@ -50,8 +52,10 @@ class _Key:
 class AttributeEncoder:
     """Encodes attributes, with bounded caches; not thread-safe, the worker thread owns it."""
 
-    def __init__(self, redaction: Redaction | None) -> None:
+    def __init__(self, redaction: Redaction | None, longest_bytes: int | None = None) -> None:
         self._redaction = redaction
+        self._longest = longest_bytes or sys.maxsize
+        self.cut = 0
         self._keys: dict[str, _Key] = {}
         self._cached = 0
 
@@ -134,6 +138,9 @@ class AttributeEncoder:
         if isinstance(value, float):
             return b"\x21" + pack_double(value)
         if isinstance(value, (bytes, bytearray)):
+            if len(value) > self._longest:
+                self.cut += 1
+                value = value[: self._longest]
             return _REDACTED if secret and value else sized(b"\x3a", bytes(value))
         if isinstance(value, Mapping):
             pairs = (b"\x0a" + self._nested(str(key), item, secret=secret) for key, item in value.items())
@@ -145,7 +152,11 @@ class AttributeEncoder:
     def _string(self, text: str, *, secret: bool) -> bytes:
         if text and (secret or (self._redaction is not None and self._redaction.is_secret_text(text))):
             return _REDACTED
-        return sized(b"\x0a", utf8(text))
+        encoded = utf8(text)
+        if len(encoded) > self._longest:
+            self.cut += 1
+            encoded = utf8(cut_text(text, self._longest))
+        return sized(b"\x0a", encoded)
 
     def _nested(self, key: str, value: object, *, secret: bool) -> bytes:
         known = self._keys.get(key) or self._key(key)

@@ -75,4 +75,4 @@ class Backlog:
             self._spool.close()
 
     def _drop(self, batch: Batch, reason: DropReason) -> None:
-        self._ledger.signals[batch.signal].drop(reason, batch.records, spooled=batch.frame is not None)
+        self._ledger.signals[batch.signal].settle(batch.ended(reason), spooled=batch.frame is not None)

@@ -8,6 +8,7 @@ from typing import Literal, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from otelkit.config.settings import Settings, Signal
+from otelkit.delivery.compression import Compression
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,18 +19,19 @@ class Destination:
     protocol: Literal["http/protobuf", "grpc"]
     url: str
     headers: Mapping[str, str]
-    gzip: bool
+    compression: Compression
     timeout_s: float
     certificate: str | None = None
     client_key: str | None = None
     client_certificate: str | None = None
+    headers_file: str | None = None
     by_default: bool = False
     """Nobody named it: the default address of a local collector."""
 
     @property
-    def compresses(self) -> bool:
-        """Whether bodies are compressed before they are sent; over gRPC that is the channel's part."""
-        return self.gzip and self.protocol != "grpc"
+    def body_compression(self) -> Compression:
+        """How bodies are compressed before they are sent; over gRPC that is the channel's part."""
+        return "none" if self.protocol == "grpc" else self.compression
 
     @property
     def hop(self) -> str:
@@ -69,7 +71,8 @@ def destination(settings: Settings, signal: Signal) -> Destination:
         protocol=protocol,
         url=url,
         headers=cast("Mapping[str, str]", settings.otlp(signal, "HEADERS")),
-        gzip=settings.otlp(signal, "COMPRESSION") == "gzip",
+        headers_file=settings.otlp_headers_file,
+        compression=cast("Compression", settings.otlp(signal, "COMPRESSION")),
         timeout_s=cast("float", settings.otlp(signal, "TIMEOUT")),
         certificate=cast("str | None", settings.otlp(signal, "CERTIFICATE")),
         client_key=cast("str | None", settings.otlp(signal, "CLIENT_KEY")),

@@ -39,11 +39,16 @@ class Encoder:
     """Encodes batches for one service; not thread-safe, the worker thread owns it.
 
     `resources` are the attributes of the resource of spans (`traces`) and of `logs`; metrics have theirs with each
-    collection.
+    collection. A text that is longer than `longest_bytes` is cut.
     """
 
-    def __init__(self, resources: Mapping[str, Attributes], redaction: Redaction | None = None) -> None:
-        self._attributes = AttributeEncoder(redaction)
+    def __init__(
+        self,
+        resources: Mapping[str, Attributes],
+        redaction: Redaction | None = None,
+        longest_bytes: int | None = None,
+    ) -> None:
+        self._attributes = AttributeEncoder(redaction, longest_bytes)
         self._plain = AttributeEncoder(None)  # the resource is the operator's own
         self._resources = {signal: self._resource(attributes) for signal, attributes in resources.items()}
         self._scopes: dict[tuple[str, str | None, str | None], bytes] = {}
@@ -61,6 +66,11 @@ class Encoder:
     def metrics(self, data: object, resource: Attributes) -> tuple[bytes, int]:
         """An ExportMetricsServiceRequest of a MetricsData, and how many points could not be encoded."""
         return self._metrics.request(self._resource(resource), data)
+
+    def take_cut(self) -> int:
+        """How many texts were cut since the last call."""
+        cut, self._attributes.cut = self._attributes.cut, 0
+        return cut
 
     def _resource(self, attributes: Attributes) -> bytes:
         return sized(b"\x0a", self._plain.fields(b"\x0a", attributes))

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import grpc
 
 from otelkit.delivery.destination import Destination
+from otelkit.delivery.headers import Headers
 from otelkit.delivery.transport import Delivered, Outcome, Refused, Retry, partial_success
 from otelkit.delivery.wire import read_fields
 
@@ -27,6 +28,10 @@ _RETRYABLE = frozenset(
         grpc.StatusCode.DATA_LOSS,
     )
 )
+_ANYTHING = frozenset(
+    (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED)
+)
+_TOO_LARGE = "larger than max"  # how grpc-go, grpc-core and grpc-java word it; the status is that of a full server too
 _RETRY_INFO = "grpc-status-details-bin"
 
 
@@ -35,7 +40,8 @@ class GrpcTransport:
 
     def __init__(self, destination: Destination) -> None:
         parts = urlsplit(destination.url)
-        compression = grpc.Compression.Gzip if destination.gzip else grpc.Compression.NoCompression
+        compressed = destination.compression != "none"
+        compression = grpc.Compression.Gzip if compressed else grpc.Compression.NoCompression
         if parts.scheme == "https":
             credentials = grpc.ssl_channel_credentials(
                 _read(destination.certificate),
@@ -46,9 +52,7 @@ class GrpcTransport:
         else:
             self._channel = grpc.insecure_channel(parts.netloc, compression=compression)
         self._timeout_s = destination.timeout_s
-        self._metadata = tuple(
-            (name, value.encode() if name.endswith("-bin") else value) for name, value in destination.headers.items()
-        )
+        self._headers = Headers(destination.headers, destination.headers_file)
         self._export = self._channel.unary_unary(
             _METHODS[destination.signal], request_serializer=bytes, response_deserializer=bytes
         )
@@ -56,7 +60,7 @@ class GrpcTransport:
     def send(self, body: bytes, longest_s: float | None = None) -> Outcome:
         try:
             answer: bytes = self._export(
-                body, timeout=min(self._timeout_s, longest_s or math.inf), metadata=self._metadata
+                body, timeout=min(self._timeout_s, longest_s or math.inf), metadata=self._metadata()
             )
         except grpc.RpcError as error:
             code = error.code()
@@ -66,12 +70,18 @@ class GrpcTransport:
                 return Retry(cause, delay_s, unreachable=code is grpc.StatusCode.UNAVAILABLE)
             if code is grpc.StatusCode.RESOURCE_EXHAUSTED and delay_s is not None:
                 return Retry(cause, delay_s)
-            return Refused(cause)
+            if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                return Refused(cause, too_large=_TOO_LARGE in (error.details() or ""))
+            return Refused(cause, anything=code in _ANYTHING)
         except ValueError:
             # How grpcio 1.78 and older say that they cannot carry a header; the message has its value.
-            return Refused("gRPC INTERNAL")
+            return Refused("gRPC INTERNAL", anything=True)
         outcome: Delivered = partial_success(answer)
         return outcome
+
+    def _metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        headers = self._headers.current().items()
+        return tuple((name, value.encode() if name.endswith("-bin") else value) for name, value in headers)
 
     def close(self) -> None:
         self._channel.close()

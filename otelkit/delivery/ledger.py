@@ -25,17 +25,20 @@ from otelkit.config.settings import SIGNALS, Signal
 MAGIC = b"OTELKIT1"
 _HEADER = struct.Struct("<8sQQ128s")  # magic, pid, start of the page (ns since the epoch), service name
 _HEADER_BYTES = 256
-_CELLS_A_SIGNAL = 32  # accepted, delivered, spooled, then one cell a drop reason; the last one is adopted
+_CELLS_A_SIGNAL = 32  # accepted, delivered, spooled, then one cell a drop reason; the last: truncated, adopted
 _PAGE_BYTES = _HEADER_BYTES + 8 * _CELLS_A_SIGNAL * len(SIGNALS)
 _ACCEPTED, _DELIVERED, _SPOOLED, _FIRST_REASON = 0, 1, 2, 3
 _ADOPTED = _CELLS_A_SIGNAL - 1
+_TRUNCATED = _CELLS_A_SIGNAL - 2
 
 
 class DropReason(enum.Enum):
     """Why a record was not delivered; the value is the metric's label. Their order is the page's: only ever append."""
 
     QUEUE_FULL = "queue_full"
-    """The signal's queue held its most records (OTEL_BSP_MAX_QUEUE_SIZE, OTEL_BLRP_MAX_QUEUE_SIZE)."""
+    """The signal's queue held its most records (OTEL_BSP_MAX_QUEUE_SIZE, OTEL_BLRP_MAX_QUEUE_SIZE) or bytes
+    (OTELKIT_MAX_QUEUE_BYTES).
+    """
     ENCODE_FAILED = "encode_failed"
     """The record could not be written as OTLP."""
     PENDING_FULL = "pending_full"
@@ -45,7 +48,7 @@ class DropReason(enum.Enum):
     …).
     """
     TOO_LARGE = "too_large"
-    """The next hop answered 413: the request was too large."""
+    """The next hop answered 413 to a request that held this record alone."""
     REJECTED = "rejected"
     """The next hop took the request but not these records (OTLP's partial_success)."""
     SHUTDOWN = "shutdown"
@@ -69,7 +72,8 @@ _REASONS = tuple(DropReason)
 class Account:
     """One signal's line of the ledger, in records.
 
-    `adopted` says how many of the accepted were another process's, which died and left them in its spool.
+    `adopted` says how many of the accepted were another process's, which died and left them in its spool; `truncated`
+    how many values were cut (caps.py).
     """
 
     accepted: int = 0
@@ -77,6 +81,7 @@ class Account:
     spooled: int = 0
     dropped: Mapping[DropReason, int] = field(default_factory=dict)
     adopted: int = 0
+    truncated: int = 0
 
     @property
     def outstanding(self) -> int:
@@ -112,7 +117,7 @@ class LedgerPage:
 class SignalCells:
     """The cells of one signal; the attributes are indices, for `cells[i] += 1` in the hot path."""
 
-    __slots__ = ("_reasons", "accepted", "adopted", "cells", "delivered", "spooled")
+    __slots__ = ("_reasons", "accepted", "adopted", "cells", "delivered", "spooled", "truncated")
 
     def __init__(self, cells: memoryview, signal: Signal) -> None:
         start = SIGNALS.index(signal) * _CELLS_A_SIGNAL
@@ -121,6 +126,7 @@ class SignalCells:
         self.delivered = start + _DELIVERED
         self.spooled = start + _SPOOLED
         self.adopted = start + _ADOPTED
+        self.truncated = start + _TRUNCATED
         self._reasons = {reason: start + _FIRST_REASON + place for place, reason in enumerate(_REASONS)}
 
     def dropped(self, reason: DropReason) -> int:
@@ -132,6 +138,13 @@ class SignalCells:
         if spooled:
             self.cells[self.spooled] -= records
         self.cells[self._reasons[reason]] += records
+
+    def settle(self, fates: Mapping[DropReason | None, int], *, spooled: bool) -> None:
+        """Counts what has become of a batch: records by the reason that they were dropped for, None: delivered."""
+        if spooled:
+            self.cells[self.spooled] -= sum(fates.values())
+        for reason, records in fates.items():
+            self.cells[self.delivered if reason is None else self._reasons[reason]] += records
 
 
 class Ledger:
@@ -225,6 +238,7 @@ def _accounts(cells: memoryview) -> Mapping[Signal, Account]:
             row[_SPOOLED],
             {reason: count for reason, count in dropped.items() if count},
             row[_ADOPTED],
+            row[_TRUNCATED],
         )
     return accounts
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from otelkit.config.settings import Signal
 from otelkit.delivery.ledger import DropReason
+from otelkit.delivery.splitting import Part
 
 if TYPE_CHECKING:
     from otelkit.delivery.places import Frame
@@ -27,7 +28,8 @@ class Batch:
     """One encoded, compressed request; `delivered` is called when the next hop has acknowledged it.
 
     `raw` is its length before compression, `key` the number that a later batch has which says all that it says (0: none
-    does), `frame` where it is on disk as well.
+    does), `frame` where it is on disk as well. `parts` are what is left to send of one that was too large for the next
+    hop, `fates` what has become of the other parts (None: delivered).
     """
 
     signal: Signal
@@ -38,6 +40,17 @@ class Batch:
     raw: int = 0
     key: int = 0
     frame: Frame | None = None
+    parts: list[Part] = field(default_factory=list)
+    fates: Counter[DropReason | None] = field(default_factory=Counter)
+
+    @property
+    def next(self) -> Part:
+        """What is sent next: the first of its parts, or all of it."""
+        return self.parts[0] if self.parts else Part(self.body, self.records)
+
+    def ended(self, rest: DropReason | None) -> Counter[DropReason | None]:
+        """What has become of its records, where `rest` has of those that were not sent."""
+        return self.fates + Counter({rest: self.records - self.fates.total()})
 
 
 Evict = Callable[[Batch, DropReason], None]
@@ -220,8 +233,9 @@ class Outbox:
         lane.in_flight = lane.first()
         return lane.in_flight
 
-    def settle(self, batch: Batch, count: Callable[[], None]) -> bool:
+    def settle(self, batch: Batch, count: Callable[[], None], *, pause_s: float | None = None) -> bool:
         """Ends a batch's flight for good; `count` counts its outcome, before a waiting flush sees it settled.
+        `pause_s`: the next one would be answered alike, and is tried after this.
 
         Returns False, and counts nothing, where the batch is no longer the outbox's (given up at shutdown).
         """
@@ -230,8 +244,9 @@ class Outbox:
             if lane.in_flight is not batch:
                 return False
             lane.in_flight = None
-            lane.not_before = 0.0
-            lane.failing = False
+            lane.not_before = 0.0 if pause_s is None else time.monotonic() + pause_s
+            lane.failing = pause_s is not None
+            lane.attempted = lane.attempted or lane.failing
             self._remove(batch)
             count()
             self._changed.notify_all()
@@ -246,6 +261,16 @@ class Outbox:
             lane.in_flight = None
             lane.not_before = time.monotonic() + in_s
             lane.failing = lane.attempted = True
+            self._changed.notify_all()
+            return True
+
+    def proceed(self, batch: Batch) -> bool:
+        """Ends a batch's flight, to send its next part in its turn; False as for `settle`."""
+        with self._changed:
+            lane = self._lanes[batch.signal]
+            if lane.in_flight is not batch:
+                return False
+            lane.in_flight = None
             self._changed.notify_all()
             return True
 

@@ -21,18 +21,19 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from otelkit.config.settings import SIGNALS, Signal
 from otelkit.delivery.attributes import Redaction
 from otelkit.delivery.backlog import Backlog
+from otelkit.delivery.caps import Scales
 from otelkit.delivery.destination import Destination
 from otelkit.delivery.encode import Encoder
 from otelkit.delivery.encode_metrics import count_points
 from otelkit.delivery.ledger import DropReason, Ledger, LedgerPage
 from otelkit.delivery.metrics_source import Collection, MetricsSource
-from otelkit.delivery.outbox import Batch, Outbox
+from otelkit.delivery.outbox import Outbox
+from otelkit.delivery.packing import Packing
 from otelkit.delivery.queue import QueueLimits, SignalQueue
 from otelkit.delivery.records import Attributes, LogRecord, SpanRecord
 from otelkit.delivery.report import FlushReport, report_dead_processes
 from otelkit.delivery.sender import Sender
 from otelkit.delivery.spool import Spool, SpoolOptions
-from otelkit.delivery.wire import compressed
 from otelkit.runtime import guard
 
 logger = logging.getLogger("otelkit.delivery")
@@ -87,14 +88,22 @@ class Pipeline:
         self.ledger = Ledger(options.state_dir, options.service)
         accounts = self.ledger.signals
         self.spans: SignalQueue[SpanRecord] = SignalQueue(
-            accounts["traces"], options.spans, start=self.start, wake=self._wake_worker
+            accounts["traces"],
+            options.spans,
+            weigh=Scales(options.spans.caps).span,
+            start=self.start,
+            wake=self._wake_worker,
         )
         self.logs: SignalQueue[LogRecord] = SignalQueue(
-            accounts["logs"], options.logs, start=self.start, wake=self._wake_worker
+            accounts["logs"],
+            options.logs,
+            weigh=Scales(options.logs.caps).log,
+            start=self.start,
+            wake=self._wake_worker,
         )
         self.source: MetricsSource | None = None
         self._collections: deque[Collection] = deque()
-        self._encoder: Encoder | None = None
+        self._packing = Packing(options.destinations, self.ledger, self._new_encoder)
         self._outbox = Outbox(SIGNALS, options.max_pending_bytes)
         self._in_hand = dict.fromkeys(SIGNALS, 0)
         self._moving = threading.Lock()  # held while records change their place, so that they can be counted
@@ -109,6 +118,11 @@ class Pipeline:
             self._outbox, self.ledger, options.destinations, self._spool, self._wake_worker, quiet=options.quiet
         )
         self._threads: list[threading.Thread] = []
+
+    def _new_encoder(self) -> Encoder:
+        options = self._options
+        longest = max(options.spans.caps.value_bytes, options.logs.caps.value_bytes)
+        return Encoder({"traces": options.resource, "logs": options.resource}, options.redaction, longest)
 
     def _open_spool(self) -> Spool | None:
         options = self._options
@@ -372,25 +386,12 @@ class Pipeline:
         delivered: Callable[[], None] | None = None,
         key: int = 0,
     ) -> None:
-        destination = self._options.destinations[signal]
-        raw = 0
-        try:
-            if self._encoder is None:
-                resource = self._options.resource
-                self._encoder = Encoder({"traces": resource, "logs": resource}, self._options.redaction)
-            body, failed = encode(self._encoder)
-            raw = len(body)
-            if destination.compresses:
-                body = compressed(body)
-        except Exception:  # noqa: BLE001 - the worker must live; the batch is counted
-            guard.report(f"the encoding of {signal}")
-            body, failed = b"", records
-        batch = Batch(signal, body, records - failed, delivered=delivered, raw=raw, key=key)
+        batches, failed = self._packing.batches(signal, records, encode, delivered, key)
         with self._moving:
             if failed:
                 self._drop(signal, DropReason.ENCODE_FAILED, failed)
             self._in_hand[signal] = 0
-            if failed < records:
+            for batch in batches:
                 self._backlog.offer(batch, closing=self._closing)
 
     def _drop(self, signal: Signal, reason: DropReason, records: int) -> None:

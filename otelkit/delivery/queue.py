@@ -7,18 +7,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from otelkit.delivery.caps import Caps, Heavy
 from otelkit.delivery.ledger import DropReason, SignalCells
+from otelkit.runtime import guard
 
 R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """The bounds of a queue: records in it, records of a batch, and the longest wait for a batch in seconds."""
+    """The bounds of a queue: records in it, records of a batch, the longest wait for a batch in seconds, the bytes of
+    the heavy records in it (a light one has some 4 KiB at most), and what one record may weigh.
+    """
 
     max_records: int
     max_batch: int
     delay_s: float
+    max_bytes: int = 32 * 1024 * 1024
+    caps: Caps = Caps()  # noqa: RUF009 - frozen
 
 
 class SignalQueue(Generic[R]):
@@ -26,16 +32,30 @@ class SignalQueue(Generic[R]):
 
     `deque.append`, `popleft` and `len` are atomic under the interpreter's lock, and so are the ledger's cells
     (ledger.py). The bound may be passed by as many records as threads emit at the same instant. `start` is called for
-    the first record of the process, `wake` when a batch is full.
+    the first record of the process, `wake` when a batch is full. `weigh` returns None for a light record.
     """
 
-    __slots__ = ("_account", "_full", "_late", "_start", "_wake", "closed", "limits", "records", "started")
+    __slots__ = (
+        "_account",
+        "_bytes",
+        "_full",
+        "_late",
+        "_start",
+        "_wake",
+        "_weigh",
+        "_weights",
+        "closed",
+        "limits",
+        "records",
+        "started",
+    )
 
     def __init__(
         self,
         account: SignalCells,
         limits: QueueLimits,
         *,
+        weigh: Callable[[R], Heavy[R] | None],
         start: Callable[[], None],
         wake: Callable[[], None],
     ) -> None:
@@ -48,6 +68,9 @@ class SignalQueue(Generic[R]):
         self._late = account.dropped(DropReason.AFTER_SHUTDOWN)
         self._start = start
         self._wake = wake
+        self._weigh = weigh
+        self._bytes = 0
+        self._weights: dict[int, int] = {}  # of the heavy records in the queue, by id
 
     def put(self, record: R) -> None:
         """Takes a record in, or counts why not. Never blocks after the process's first record, never raises."""
@@ -63,6 +86,19 @@ class SignalQueue(Generic[R]):
         if length >= self.limits.max_records:
             account.cells[self._full] += 1
             return
+        try:
+            heavy = self._weigh(record)
+        except Exception:  # noqa: BLE001 - what cannot be read is the encoder's to refuse
+            guard.report("the weighing of a record")
+            heavy = None
+        if heavy is not None:
+            if self._bytes + heavy.bytes > self.limits.max_bytes:
+                account.cells[self._full] += 1
+                return
+            record = heavy.record
+            account.cells[account.truncated] += heavy.cut
+            self._weights[id(record)] = heavy.bytes
+            self._bytes += heavy.bytes
         records.append(record)
         if length + 1 == self.limits.max_batch:
             self._wake()
@@ -78,6 +114,10 @@ class SignalQueue(Generic[R]):
                 batch.append(records.popleft())  # noqa: PERF401 - what was popped before an IndexError must not be lost
         except IndexError:  # shutdown's sweep was faster
             pass
+        if self._weights:
+            for record in batch:
+                weight = self._weights.pop(id(record), 0)
+                self._bytes -= weight
         return batch
 
     def sweep(self) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 from otelkit.config.settings import Signal
+from otelkit.delivery.compression import compressed, decompressed
 from otelkit.delivery.destination import Destination
 from otelkit.delivery.ledger import DropReason, Ledger
 from otelkit.delivery.outbox import Batch, Outbox
 from otelkit.delivery.retry import Backoff
+from otelkit.delivery.splitting import Part, halves
 from otelkit.delivery.spool import Spool
 from otelkit.delivery.transport import (
     Delivered,
@@ -22,7 +25,7 @@ from otelkit.delivery.transport import (
     import_transport,
     open_transport,
 )
-from otelkit.runtime import fork
+from otelkit.runtime import fork, guard
 from otelkit.runtime.selflog import Throttle
 
 logger = logging.getLogger("otelkit.delivery")
@@ -55,6 +58,7 @@ class Sender:
         self._backoffs = {signal: Backoff() for signal in destinations}
         hops = {found.hop: _Trouble(found) for found in destinations.values()}
         self._troubles = {signal: hops[destinations[signal].hop] for signal in destinations}
+        self._longest = dict.fromkeys(destinations, sys.maxsize)  # bytes of a request that is not too large
         self._throttle = Throttle()
 
     def run(self) -> None:
@@ -84,56 +88,96 @@ class Sender:
             transport = self._transports.get(batch.signal)
             if transport is None:
                 transport = self._transports[batch.signal] = open_transport(self._destinations[batch.signal])
-            return transport.send(batch.body, longest_s)
+            while len(batch.next.body) > self._longest[batch.signal] and self._divide(batch):
+                pass
+            return transport.send(batch.next.body, longest_s)
         except Exception as error:  # noqa: BLE001 - the thread must live; a transport that fails is a failed attempt
             return Retry(f"{type(error).__name__} in the transport")
 
     def _handle(self, batch: Batch, outcome: Outcome) -> None:
-        trouble = self._troubles[batch.signal]
         if isinstance(outcome, Retry):
-            pause_s = self._backoffs[batch.signal].after_failure(outcome.after_s)
-            if self._outbox.retry(batch, pause_s):
-                trouble.failed(batch.signal, outcome, quiet=self._quiet)
-            if self._spool is not None:
-                if not outcome.unreachable:
-                    self._spool.answered(batch.signal)
-                self._wake_worker()  # what waits goes to the disk
+            self._failed(batch, outcome)
             return
-        rejected = min(max(outcome.rejected, 0), batch.records) if isinstance(outcome, Delivered) else 0
-        if not self._outbox.settle(batch, lambda: self._count(batch, outcome, rejected)):
+        part = batch.next
+        if isinstance(outcome, Refused) and outcome.too_large and self._divide(batch):
+            self._longest[batch.signal] = min(self._longest[batch.signal], len(part.body) // 2)
+            self._outbox.proceed(batch)
             return
-        self._backoffs[batch.signal].after_success()
+        self._tell(batch, part, outcome)
+        batch.fates.update(_fates(part, outcome))
+        del batch.parts[:1]
+        if batch.parts:
+            self._outbox.proceed(batch)
+        else:
+            self._settle(batch, outcome)
+
+    def _failed(self, batch: Batch, outcome: Retry) -> None:
+        pause_s = self._backoffs[batch.signal].after_failure(outcome.after_s)
+        if self._outbox.retry(batch, pause_s):
+            self._troubles[batch.signal].failed(batch.signal, outcome, quiet=self._quiet)
+        if self._spool is not None:
+            if not outcome.unreachable:
+                self._spool.answered(batch.signal)
+            self._wake_worker()  # what waits goes to the disk
+
+    def _settle(self, batch: Batch, outcome: Delivered | Refused) -> None:
+        backoff = self._backoffs[batch.signal]
+        pause_s = None
+        nothing_went = batch.records > 1 and not batch.fates[None]
+        if isinstance(outcome, Refused) and (outcome.anything or (outcome.too_large and nothing_went)):
+            pause_s = backoff.after_failure()
+        else:
+            backoff.after_success()
+        if not self._outbox.settle(batch, lambda: self._count(batch), pause_s=pause_s):
+            return
         if self._spool is not None:
             self._spool.answered(batch.signal)
             if batch.frame is not None:
                 self._spool.settled(batch.signal, batch.frame)
-                self._wake_worker()  # the next one can be read back
-        if isinstance(outcome, Delivered):
+            if batch.frame is not None or pause_s is not None:
+                self._wake_worker()  # the next one can be read back, or what waits goes to the disk
+        if batch.fates[None]:
             if batch.delivered is not None:
                 batch.delivered()
-            trouble.delivered(batch.signal, batch.records - rejected)
-            if rejected:
-                self._say(batch, f"rejected {rejected} of {batch.records} {batch.signal}: {outcome.message}")
-        else:
-            self._say(batch, f"refused {batch.records} {batch.signal} with {outcome.cause}; they are dropped")
+            self._troubles[batch.signal].delivered(batch.signal, batch.fates[None])
 
-    def _count(self, batch: Batch, outcome: Delivered | Refused, rejected: int) -> None:
-        account = self._ledger.signals[batch.signal]
-        spooled = batch.frame is not None
+    def _divide(self, batch: Batch) -> bool:
+        """Makes two parts of the next one; False where it is one record."""
+        part = batch.next
+        compression = self._destinations[batch.signal].body_compression
+        try:
+            found = halves(batch.signal, decompressed(part.body))
+        except Exception:  # noqa: BLE001 - the thread must live; what cannot be divided is dropped as it is
+            guard.report("the division of a request")
+            return False
+        if found is None:
+            return False
+        batch.parts[:1] = (Part(compressed(half.body, compression), half.records) for half in found)
+        return True
+
+    def _count(self, batch: Batch) -> None:
+        self._ledger.signals[batch.signal].settle(batch.fates, spooled=batch.frame is not None)
+
+    def _tell(self, batch: Batch, part: Part, outcome: Delivered | Refused) -> None:
+        signal = batch.signal
         if isinstance(outcome, Refused):
-            reason = DropReason.TOO_LARGE if outcome.too_large else DropReason.REFUSED
-            account.drop(reason, batch.records, spooled=spooled)
-            return
-        if spooled:
-            account.cells[account.spooled] -= batch.records
-        account.cells[account.delivered] += batch.records - rejected
-        account.drop(DropReason.REJECTED, rejected)
+            then = "; what comes next is kept, and tried after a pause" if outcome.anything else ""
+            self._say(batch, f"refused {part.records} {signal} with {outcome.cause}; they are dropped{then}")
+        elif outcome.rejected > 0:
+            self._say(batch, f"rejected {outcome.rejected} of {part.records} {signal}: {outcome.message}")
 
     def _say(self, batch: Batch, what: str) -> None:
         held_back = self._throttle.admit(f"{batch.signal} {what.split()[0]}")
         if held_back is not None:
             more = f" ({held_back} more such answers since the last message)" if held_back else ""
             logger.warning("%s %s%s", self._destinations[batch.signal].shown, what, more)
+
+
+def _fates(part: Part, outcome: Delivered | Refused) -> Mapping[DropReason | None, int]:
+    if isinstance(outcome, Refused):
+        return {DropReason.TOO_LARGE if outcome.too_large else DropReason.REFUSED: part.records}
+    rejected = min(max(outcome.rejected, 0), part.records)
+    return {None: part.records - rejected, DropReason.REJECTED: rejected}
 
 
 class _Trouble:

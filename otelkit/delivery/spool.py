@@ -7,7 +7,6 @@ in memory as they would without it.
 from __future__ import annotations
 
 import errno
-import gzip
 import hashlib
 import logging
 import os
@@ -19,12 +18,12 @@ from pathlib import Path
 
 from otelkit.config.settings import Signal
 from otelkit.delivery import places
+from otelkit.delivery.compression import compressed, compression_of, decompressed
 from otelkit.delivery.destination import Destination
 from otelkit.delivery.ledger import DropReason, Ledger
 from otelkit.delivery.outbox import Batch
 from otelkit.delivery.places import Frame
 from otelkit.delivery.store import Store
-from otelkit.delivery.wire import compressed
 from otelkit.runtime.selflog import Throttle
 
 logger = logging.getLogger("otelkit.delivery")
@@ -139,7 +138,7 @@ class Spool:
         if batch.frame is not None and batch.frame.is_kept:
             store.give_back(batch.frame)
             return True
-        body = batch.body if self._destinations[signal].compresses else compressed(batch.body)
+        body = batch.body if compression_of(batch.body) != "none" else compressed(batch.body)
         try:
             self._make_room(len(body))
             frame = store.append(
@@ -163,8 +162,8 @@ class Spool:
         if found is None:
             return None
         frame, body = found
-        if not self._destinations[signal].compresses:
-            body = gzip.decompress(body)
+        if self._destinations[signal].body_compression == "none":
+            body = decompressed(body)
         return Batch(
             signal, body, frame.records, frame.sequence, frame.delivered, raw=frame.header.raw, key=frame.header.key,
             frame=frame,

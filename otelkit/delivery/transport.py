@@ -5,19 +5,28 @@ from __future__ import annotations
 import contextlib
 import importlib
 import itertools
+import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from otelkit.delivery.compression import compressed, compression_of, decompressed
 from otelkit.delivery.destination import Destination
+from otelkit.delivery.headers import Headers
 from otelkit.delivery.wire import read_fields
 from otelkit.versions import installed_version
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
 
+logger = logging.getLogger("otelkit.delivery")
+
 LONGEST_ANSWER_BYTES = 4 * 1024 * 1024
 _MOST_FIELDS = 32  # of a message in an answer, which has two: four MiB of nothing are two million, seconds of work
+_NOT_THIS_ENCODING = ("HTTP 400", "HTTP 415")
+"""What servers say to a content encoding that they do not know (RFC 9110, 15.5.16; the collector says 400)."""
+_OF_THE_REQUEST = frozenset((400, 413, 422))
+"""The statuses that refuse one request for what is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +49,13 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """It failed for good: the same request would be answered alike."""
+    """It failed for good: the same request would be answered alike, and `anything` else too, until somebody mends the
+    credentials or the address.
+    """
 
     cause: str
     too_large: bool = False
+    anything: bool = False
 
 
 Outcome = Delivered | Retry | Refused
@@ -94,20 +106,36 @@ class HttpTransport:
         self._headers = {
             "content-type": "application/x-protobuf",
             "user-agent": f"OTel-OTLP-Exporter-Python-otelkit/{installed_version('otelkit') or 0}",
-            **({"content-encoding": "gzip"} if destination.gzip else {}),
-            **destination.headers,
         }
+        self._own = Headers(destination.headers, destination.headers_file)
+        self._zstd: Literal["unknown", "taken", "refused"] = "unknown"
 
     def send(self, body: bytes, longest_s: float | None = None) -> Outcome:
+        if self._zstd == "refused":
+            body = _as_gzip(body)
+        outcome = self._post(body, longest_s)
+        if self._zstd == "unknown" and compression_of(body) == "zstd":
+            if isinstance(outcome, Refused) and outcome.cause in _NOT_THIS_ENCODING:
+                outcome = self._post(_as_gzip(body), longest_s)
+                if isinstance(outcome, Delivered):
+                    self._zstd = "refused"
+                    logger.warning("%s does not take zstd; it is sent gzip", self._destination.shown)
+            elif isinstance(outcome, Delivered):
+                self._zstd = "taken"
+        return outcome
+
+    def _post(self, body: bytes, longest_s: float | None) -> Outcome:
         from urllib3 import Timeout
         from urllib3.exceptions import HTTPError
 
+        compression = compression_of(body)
+        encoding = {"content-encoding": compression} if compression != "none" else {}
         try:
             response = self._pool.request(
                 "POST",
                 self._destination.url,
                 body=body,
-                headers=self._headers,
+                headers={**self._headers, **encoding, **self._own.current()},
                 preload_content=False,
                 redirect=False,
                 retries=False,
@@ -124,6 +152,10 @@ class HttpTransport:
 
     def close(self) -> None:
         self._pool.clear()
+
+
+def _as_gzip(body: bytes) -> bytes:
+    return compressed(decompressed(body)) if compression_of(body) == "zstd" else body
 
 
 def _pool(destination: Destination) -> PoolManager:
@@ -155,7 +187,7 @@ def _outcome(response: BaseHTTPResponse, answer: bytes) -> Outcome:
         from otelkit.delivery.retry import retry_after_s
 
         return Retry(f"HTTP {status}", retry_after_s(response.headers.get("retry-after")))
-    return Refused(f"HTTP {status}", too_large=status == 413)
+    return Refused(f"HTTP {status}", too_large=status == 413, anything=status not in _OF_THE_REQUEST)
 
 
 def partial_success(answer: bytes) -> Delivered:

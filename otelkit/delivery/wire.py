@@ -6,7 +6,6 @@ caller.
 
 from __future__ import annotations
 
-import gzip
 import struct
 from collections.abc import Iterator, Sequence
 
@@ -17,12 +16,6 @@ pack_fixed32 = struct.Struct("<I").pack
 
 _ONE_BYTE = tuple(bytes((number,)) for number in range(128))
 _UINT64 = (1 << 64) - 1
-_FASTEST_GZIP = 1  # level 6 costs the worker three times the CPU for a tenth fewer bytes
-
-
-def compressed(body: bytes) -> bytes:
-    """A request as it is sent compressed, and as it lies in the spool."""
-    return gzip.compress(body, _FASTEST_GZIP)
 
 
 def varint(number: int) -> bytes:
@@ -76,13 +69,20 @@ def read_fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
     Raises ValueError for bytes that are no message.
     """
+    for number, value, _ in read_whole_fields(message):
+        yield number, value
+
+
+def read_whole_fields(message: bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
+    """As `read_fields`, each with its encoding, tag and length included."""
     position = 0
     while position < len(message):
+        start = position
         tag, position = _read_varint(message, position)
         number, kind = tag >> 3, tag & 7
         if kind == 0:
             value, position = _read_varint(message, position)
-            yield number, value
+            yield number, value, message[start:position]
             continue
         if kind == 2:
             size, position = _read_varint(message, position)
@@ -92,8 +92,9 @@ def read_fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
             raise ValueError(f"wire type {kind}")
         if position + size > len(message):
             raise ValueError("truncated")
-        yield number, message[position : position + size]
-        position += size
+        end = position + size
+        yield number, message[position:end], message[start:end]
+        position = end
 
 
 def _read_varint(message: bytes, position: int) -> tuple[int, int]:

@@ -282,9 +282,9 @@ class Logger(sdk.Logger):
         record.shared = shared
         record.bound = bound = correlation.bound()
         record.own = own = None
-        record.body = body
+        record.body = body if type(body) in SIMPLE else None
         try:
-            if type(body) not in SIMPLE:
+            if record.body is not body:
                 record.body = _snapshot(body)
             if logging.attributes.tight and (shared is not None or bound is not None):
                 everything = {**(bound or {}), **(shared or {}), **(attributes or {})}

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace import (
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 
 from otelkit.config.settings import SIGNALS, Settings
+from otelkit.delivery.compression import zstd_module
 from otelkit.delivery.pipeline import Pipeline
 from otelkit.engine.intake import CollectionIntake, LogCorrelation, LogIntake, SpanCorrelation, SpanIntake
 from otelkit.engine.logs import Logging
@@ -176,6 +177,13 @@ def missing(settings: Settings) -> list[str]:
     protocols = {settings.otlp(signal, "PROTOCOL") for signal in SIGNALS if "otlp" in settings.exporters(signal)}
     if "grpc" in protocols and find_spec("grpc") is None:
         problems.append("OTEL_EXPORTER_OTLP_PROTOCOL='grpc' needs grpcio: pip install 'otelkit[grpc]'")
+    if any(settings.otlp(signal, "COMPRESSION") == "zstd" for signal in SIGNALS):
+        if "grpc" in protocols:
+            problems.append("OTEL_EXPORTER_OTLP_COMPRESSION='zstd' is for http/protobuf; over gRPC it is gzip")
+        elif zstd_module() is None:
+            problems.append(
+                "OTEL_EXPORTER_OTLP_COMPRESSION='zstd' needs zstd, gzip is used: pip install 'otelkit[zstd]'"
+            )
     return problems
 
 

@@ -27,8 +27,16 @@ assert report.ok, report
 """
 
 
-@pytest.mark.parametrize("compression", ["none", "gzip"])
-@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+@pytest.mark.parametrize(
+    ("protocol", "compression"),
+    [
+        ("http/protobuf", "none"),
+        ("http/protobuf", "gzip"),
+        ("http/protobuf", "zstd"),
+        ("grpc", "none"),
+        ("grpc", "gzip"),
+    ],
+)
 def test_all_signals_arrive(native_stack: NativeStack, tmp_path: Path, protocol: str, compression: str) -> None:
     """Acknowledged by the collector, and then in Tempo, Prometheus and Loki."""
     marker = uuid.uuid4().hex

@@ -63,7 +63,7 @@ def a_destination(base: str, signal: Signal = "traces", **changes: Any) -> Desti
         "protocol": "http/protobuf",
         "url": f"{base}/v1/{signal}",
         "headers": {},
-        "gzip": False,
+        "compression": "none",
         "timeout_s": 5.0,
     }
     return Destination(**{**fields, **changes})
@@ -74,7 +74,7 @@ RESOURCE = {"service.name": "test", "service.instance.id": "i"}
 
 def a_pipeline(url: str, state_dir: Path, **changes: Any) -> Pipeline:
     """An armed pipeline to a next hop for all signals; delays are so long that only full batches and flushes send."""
-    hop = {name: changes.pop(name) for name in ("gzip", "timeout_s", "headers") if name in changes}
+    hop = {name: changes.pop(name) for name in ("compression", "timeout_s", "headers") if name in changes}
     fields: dict[str, Any] = {
         "service": "test",
         "destinations": {signal: a_destination(url, signal, **hop) for signal in SIGNALS},

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +20,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from otelkit.delivery.compression import compression_of, decompressed
 
 _REQUESTS: dict[str, Any] = {
     "/v1/traces": ExportTraceServiceRequest,
@@ -123,7 +125,8 @@ class Answer:
 
 
 class Sink:
-    """`with Sink() as sink:` listens on a free port; `sink.answer` may be replaced to answer otherwise than 200.
+    """`with Sink() as sink:` listens on a free port; `sink.answer` may be replaced to answer otherwise than 200, and
+    requests of more than `most_bytes` get 413.
 
     `asked` has the path and the moment (time.monotonic()) of every request, whatever it was answered.
     """
@@ -135,6 +138,8 @@ class Sink:
         self.requests: list[tuple[str, dict[str, str], int]] = []
         self.asked: list[tuple[str, float]] = []
         self.answer: Callable[[str], Answer] = lambda path: Answer()
+        self.most_bytes = sys.maxsize
+        self.too_large = 0
         self._changed = threading.Condition()
         self._released = threading.Event()
         sink = self
@@ -146,6 +151,9 @@ class Sink:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 sink.asked.append((self.path, time.monotonic()))
                 answer = sink.answer(self.path)
+                if len(body) > sink.most_bytes:
+                    sink.too_large += 1
+                    answer = Answer(413)
                 if answer.after_s:
                     sink._released.wait(answer.after_s)
                 if answer.status == 200:
@@ -195,8 +203,9 @@ class Sink:
         self._thread.join()
 
     def _take(self, path: str, headers: dict[str, str], body: bytes) -> None:
-        if headers.get("content-encoding") == "gzip":
-            body = gzip.decompress(body)
+        encoding = headers.get("content-encoding", "none")
+        assert compression_of(body) == encoding
+        body = decompressed(body)
         request = _REQUESTS[path]()
         request.ParseFromString(body)
         with self._changed:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from otelkit.delivery.caps import Heavy
 from otelkit.delivery.ledger import Account, DropReason, Ledger
 from otelkit.delivery.queue import QueueLimits, SignalQueue
 
@@ -21,7 +22,11 @@ class Made:
         self.starts = 0
         self.wakes = 0
         self.queue: SignalQueue[int] = SignalQueue(
-            self.ledger.signals["traces"], QueueLimits(most, batch, 1.0), start=self.start, wake=self.wake
+            self.ledger.signals["traces"],
+            QueueLimits(most, batch, 1.0),
+            weigh=lambda _: None,
+            start=self.start,
+            wake=self.wake,
         )
 
     def start(self) -> None:
@@ -175,3 +180,42 @@ def test_every_record_of_many_threads_is_taken_or_counted(tmp_path: Path, close_
     assert account.accepted == threads * each
     assert account.accepted == len(taken) + sum(account.dropped.values())
     assert largest <= 100 + threads
+
+
+def test_heavy_records_are_bounded_by_their_bytes(tmp_path: Path) -> None:
+    """The bytes of what was taken out are free again; a light record enters a queue that is full of heavy ones."""
+    ledger = Ledger(tmp_path, "test")
+    account = ledger.signals["traces"]
+    queue: SignalQueue[str] = SignalQueue(
+        account,
+        QueueLimits(100, 10, 1.0, max_bytes=1000),
+        weigh=lambda text: Heavy(text.upper(), len(text), 1) if len(text) > 10 else None,
+        start=lambda: None,
+        wake=lambda: None,
+    )
+    texts = ["a" * 600, "b" * 300, "c" * 200, "d" * 5]
+    for text in texts:
+        queue.put(text)
+    assert list(queue.records) == ["A" * 600, "B" * 300, "d" * 5]
+    queue.take()
+    queue.put("e" * 1000)
+    queue.put("f" * 11)
+    assert list(queue.records) == ["E" * 1000]
+    found = ledger.read().accounts["traces"]
+    assert (found.accepted, found.dropped, found.truncated) == (6, {DropReason.QUEUE_FULL: 2}, 3)
+    assert found.outstanding == 4  # three were taken out, one is in the queue
+
+
+def test_a_record_that_cannot_be_weighed_enters(tmp_path: Path) -> None:
+    def weigh(_: int) -> None:
+        raise RuntimeError("a mapping of the application's")
+
+    queue: SignalQueue[int] = SignalQueue(
+        Ledger(tmp_path, "test").signals["traces"],
+        QueueLimits(100, 10, 1.0),
+        weigh=weigh,
+        start=lambda: None,
+        wake=lambda: None,
+    )
+    queue.put(1)
+    assert list(queue.records) == [1]

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceResponse,
 )
 
 from otelkit.config.load import load
+from otelkit.delivery.compression import Compression, compressed, compression_of, decompressed
 from otelkit.delivery.destination import Destination, destination
 from otelkit.delivery.transport import (
     Delivered,
@@ -91,7 +94,7 @@ def test_other_answers_are_for_good(sink: Sink, status: int) -> None:
         return Answer(status=status)
 
     sink.answer = answer
-    assert send(sink.url) == Refused(f"HTTP {status}")
+    assert send(sink.url) == Refused(f"HTTP {status}", anything=status not in (400, 422))
     assert len(asked) == 1
 
 
@@ -353,13 +356,110 @@ def test_headers_of_the_settings_win_over_the_defaults() -> None:
         connection.sendall(HTTP_200 + b"content-length: 0\r\n\r\n")
 
     with Raw(serve) as server:
-        assert send(server.url, b"body", headers={"user-agent": "mine", "x-key": "v"}, gzip=True) == Delivered()
+        assert send(server.url, gzip.compress(b"body"), headers={"user-agent": "mine", "x-key": "v"}) == Delivered()
     head = seen[0].lower()
     assert b"user-agent: mine\r\n" in head
     assert head.count(b"user-agent:") == 1
     assert b"x-key: v\r\n" in head
     assert b"content-encoding: gzip\r\n" in head
-    assert head.endswith(b"\r\n\r\nbody")
+    assert gzip.decompress(seen[0].partition(b"\r\n\r\n")[2]) == b"body"
+
+
+# -- compression
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+@given(body=st.binary(max_size=3000).map(lambda body: b"\x0a" + body))
+def test_a_body_says_how_it_is_compressed(compression: Compression, body: bytes) -> None:
+    made = compressed(body, compression)
+    assert compression_of(made) == compression
+    assert decompressed(made) == body
+
+
+@pytest.mark.parametrize("status", [400, 415])
+def test_a_next_hop_that_does_not_know_zstd_gets_gzip(status: int, caplog: pytest.LogCaptureFixture) -> None:
+    """The same request at once, and every later one; it is said once."""
+    body = compressed(b"", "zstd")
+    encodings: list[str] = []
+
+    def serve(connection: socket.socket) -> None:
+        head = read_request(connection).lower()
+        encodings.append("zstd" if b"content-encoding: zstd" in head else "gzip" if b": gzip" in head else "none")
+        line = f"HTTP/1.1 {status} No" if encodings[-1] == "zstd" else "HTTP/1.1 200 OK"
+        connection.sendall(f"{line}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode())
+
+    with Raw(serve) as server:
+        transport = open_transport(a_destination(server.url, compression="zstd"))
+        assert transport.send(body) == Delivered()
+        assert transport.send(body) == Delivered()
+        transport.close()
+    assert encodings == ["zstd", "gzip", "gzip"]
+    assert caplog.text.count("does not take zstd") == 1
+
+
+def test_a_refusal_by_a_next_hop_that_takes_zstd_is_a_refusal(sink: Sink) -> None:
+    transport = open_transport(a_destination(sink.url, compression="zstd"))
+    body = compressed(ExportTraceServiceResponse().SerializeToString(), "zstd")
+    assert transport.send(body) == Delivered()
+    asked: list[str] = []
+    sink.answer = lambda path: asked.append(path) or Answer(400)  # type: ignore[func-returns-value]
+    assert transport.send(body) == Refused("HTTP 400")
+    transport.close()
+    assert len(asked) == 1
+
+
+# -- the file of headers
+
+
+def test_headers_of_a_file_are_read_again_when_it_changes(sink: Sink, tmp_path: Path) -> None:
+    """A renewed token takes effect with the next request; what is unreadable leaves the one before in force."""
+    file = tmp_path / "headers"
+    file.write_text("# of the gateway\nAuthorization=Bearer a=b,c\n\n x-tenant = t \n")
+    transport = open_transport(
+        a_destination(sink.url, headers={"x-tenant": "old", "x-key": "k"}, headers_file=str(file))
+    )
+
+    def sent() -> tuple[str | None, ...]:
+        assert transport.send(b"") == Delivered()
+        _, headers, _ = sink.requests[-1]
+        return tuple(headers.get(name) for name in ("authorization", "x-tenant", "x-key"))
+
+    assert sent() == ("Bearer a=b,c", "t", "k")
+    renewed = tmp_path / "renewed"
+    renewed.write_text("authorization=Bearer 2")
+    renewed.replace(file)  # as a secret is mounted: another file under the name
+    assert sent() == ("Bearer 2", "old", "k")
+    file.unlink()
+    assert sent() == ("Bearer 2", "old", "k")
+    file.write_text("authorization=Bearer 3")
+    assert sent() == ("Bearer 3", "old", "k")
+    transport.close()
+
+
+def test_a_bad_line_of_the_file_is_named_without_what_it_says(
+    sink: Sink, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "headers"
+    file.write_text("SECRET-1\nx key=SECRET-2\nx-a=SECRET\x07-3\nx-b=kept\n")
+    transport = open_transport(a_destination(sink.url, headers_file=str(file)))
+    assert transport.send(b"") == Delivered()
+    transport.close()
+    assert sink.requests[-1][1]["x-b"] == "kept"
+    said = [record.getMessage() for record in caplog.records]
+    assert [f"line {number} is left out" in text for number, text in enumerate(said, 1)] == [True] * 3
+    assert f"OTELKIT_EXPORTER_OTLP_HEADERS_FILE={file}" in said[0]
+    assert "SECRET" not in caplog.text
+
+
+def test_a_file_of_headers_that_is_not_there_is_named_once(
+    sink: Sink, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport = open_transport(a_destination(sink.url, headers={"x-key": "k"}, headers_file=str(tmp_path / "none")))
+    for _ in range(3):
+        assert transport.send(b"") == Delivered()
+    transport.close()
+    assert sink.requests[-1][1]["x-key"] == "k"
+    assert caplog.text.count("No such file") == 1
 
 
 @pytest.mark.parametrize("value", ["Bücher", "€", "a\u2028b"])

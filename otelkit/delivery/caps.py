@@ -1,0 +1,230 @@
+"""The most that one record may weigh: what is longer is cut before it enters the queue, and counted as truncated.
+
+A cap of otelkit's own beside OpenTelemetry's limits, which by default let an attribute be of any length
+(OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT is unset): one attribute of 50 MB in each span would fill the memory of the process
+long before the queue held its most records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import length_hint
+from typing import Any, Generic, TypeVar
+
+from opentelemetry.trace import Link, SpanKind, TraceState
+from opentelemetry.trace.status import Status
+
+from otelkit.delivery.records import Attributes, LogRecord, Scope, Shared, SpanDetails, SpanRecord
+
+R = TypeVar("R")
+T = TypeVar("T")
+C = TypeVar("C")
+
+LIGHT = 4096
+"""Characters and bytes in a record that is not weighed more closely."""
+_PLACE_BYTES = 64  # of an attribute, an event, an item of a list, beside what is in it
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """The most bytes (UTF-8) of one text and of one record, its shared attributes aside."""
+
+    value_bytes: int = 64 * 1024
+    record_bytes: int = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Heavy(Generic[R]):
+    """A record that is not light: as it may enter, its weight in bytes, and how many of its values were cut."""
+
+    record: R
+    bytes: int
+    cut: int
+
+
+class Scales:
+    """Weighs records, and cuts what is above the caps."""
+
+    def __init__(self, caps: Caps) -> None:
+        self._caps = caps
+
+    def span(self, span: SpanRecord) -> Heavy[SpanRecord] | None:
+        """None for a light span: all but few, at the cost of one pass over its own attributes (a plain dict has simple
+        values alone).
+        """
+        own = span.own
+        weight = len(span.name)
+        if own is not None:
+            weight = sum(map(length_hint, own.values()), weight) if type(own) is dict else LIGHT
+        if weight < LIGHT and span.details is None:
+            return None
+        return self._heavy_span(span)
+
+    def log(self, record: LogRecord) -> Heavy[LogRecord] | None:
+        """None for a light log record."""
+        own, body = record.own, record.body
+        weight = len(body) if type(body) is str else LIGHT if body is not None else 0
+        if own is not None:
+            weight = sum(map(length_hint, own.values()), weight) if type(own) is dict else LIGHT
+        return None if weight < LIGHT else self._heavy_log(record)
+
+    def _heavy_span(self, span: SpanRecord) -> Heavy[SpanRecord]:
+        room = _Room(self._caps)
+        name = room.text(span.name)
+        own = room.mapping(span.own) if span.own is not None else None
+        details = _cut_details(span.details, room) if span.details is not None else None
+        if room.cut:
+            span = _copy(_Span, _Span.__slots__, span, name=name, own=own, details=details)
+        return Heavy(span, room.used, room.cut)
+
+    def _heavy_log(self, record: LogRecord) -> Heavy[LogRecord]:
+        room = _Room(self._caps)
+        body = room.value(record.body)
+        own = room.mapping(record.own) if record.own is not None else None
+        if room.cut:
+            record = _copy(_Log, _Log.__slots__, record, body=body, own=own)
+        return Heavy(record, room.used, room.cut)
+
+
+def cut_text(text: str, most_bytes: int) -> str:
+    """The beginning of a text that is at most so long in UTF-8; no character is cut in two."""
+    return text[:most_bytes].encode("utf-8", "replace")[:most_bytes].decode("utf-8", "ignore")
+
+
+class _Room:
+    """What is left of one record's bytes."""
+
+    def __init__(self, caps: Caps) -> None:
+        self._caps = caps
+        self.used = 0
+        self.cut = 0
+
+    def text(self, text: str) -> str:
+        most = self._most()
+        size = len(text)
+        if size <= most and not text.isascii():
+            size = len(text.encode("utf-8", "replace"))
+        if size > most:
+            self.cut += 1
+            text = cut_text(text, most)
+            size = most
+        self.used += size
+        return text
+
+    def _most(self) -> int:
+        return min(self._caps.value_bytes, max(0, self._caps.record_bytes - self.used))
+
+    def value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, (bytes, bytearray)):
+            most = self._most()
+            self.cut += len(value) > most
+            self.used += min(len(value), most)
+            return value[:most]
+        if isinstance(value, Mapping):
+            return self.mapping(value)
+        if isinstance(value, Sequence):
+            return tuple(map(self.value, self.items(value)))
+        return value
+
+    def mapping(self, attributes: Mapping[str, Any]) -> _Counted:
+        taken = _Counted()
+        for key in self.items(attributes):
+            taken[self.text(key) if isinstance(key, str) else key] = self.value(attributes[key])
+        taken.dropped = getattr(attributes, "dropped", 0) + len(attributes) - len(taken)
+        return taken
+
+    def items(self, items: Iterable[T]) -> Iterator[T]:
+        """The items that have room."""
+        for item in items:
+            if self.used >= self._caps.record_bytes:
+                self.cut += 1
+                return
+            self.used += _PLACE_BYTES
+            yield item
+
+
+class _Counted(dict[str, Any]):
+    """Attributes with the number of those that were left out."""
+
+    dropped = 0
+
+
+def _cut_details(details: SpanDetails, room: _Room) -> _Details:
+    status = details.status
+    if status.description:
+        status = Status(status.status_code, room.text(status.description))
+    events = [
+        _Event(room.text(event.name), event.timestamp, room.mapping(event.attributes or {}), event.dropped_attributes)
+        for event in room.items(details.events)
+    ]
+    links = [Link(link.context, room.mapping(link.attributes or {})) for link in room.items(details.links)]
+    return _Details(
+        status,
+        events,
+        links,
+        details.dropped_events + len(details.events) - len(events),
+        details.dropped_links + len(details.links) - len(links),
+    )
+
+
+@dataclass(slots=True)
+class _Event:
+    name: str
+    timestamp: int
+    attributes: Attributes
+    dropped_attributes: int
+
+
+@dataclass(slots=True)
+class _Details:
+    status: Status
+    events: Sequence[_Event]
+    links: Sequence[Link]
+    dropped_events: int
+    dropped_links: int
+
+
+@dataclass(slots=True)
+class _Span:
+    """A span of which something was cut."""
+
+    name: str
+    trace_id: int
+    span_id: int
+    parent_id: int
+    flags: int
+    trace_state: TraceState | None
+    kind: SpanKind
+    start_time: int | None
+    end_time: int | None
+    shared: Shared | None
+    bound: Shared | None
+    own: Attributes | None
+    details: SpanDetails | None
+    instrumentation_scope: Scope | None
+
+
+@dataclass(slots=True)
+class _Log:
+    """A log record of which something was cut."""
+
+    timestamp: int | None
+    observed_timestamp: int | None
+    severity_number: int
+    severity_text: str | None
+    body: object
+    event_name: str | None
+    trace_id: int
+    span_id: int
+    flags: int
+    shared: Shared | None
+    bound: Shared | None
+    own: Attributes | None
+    instrumentation_scope: Scope | None
+
+
+def _copy(kind: Callable[..., C], names: Iterable[str], record: object, **changed: object) -> C:
+    return kind(**{name: getattr(record, name) for name in names if name not in changed}, **changed)
