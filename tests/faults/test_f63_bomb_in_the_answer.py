@@ -12,6 +12,7 @@ from socket import socket
 
 import pytest
 
+from otelkit.delivery.compression import zstd_module
 from otelkit.delivery.transport import LONGEST_ANSWER_BYTES, Delivered, HttpTransport
 from tests.faults.spooled import run_service
 from tests.support.raw import HTTP_200, Raw, answering, read_request
@@ -45,7 +46,17 @@ def gzip_twice(mebibytes: int) -> bytes:
     return compressor.compress(squeezed(mebibytes, 31)) + compressor.flush()
 
 
+def zstd(mebibytes: int) -> bytes:
+    """So many MiB of zeros by zstd, where urllib3 could inflate them: otelkit[zstd] is installed."""
+    module = zstd_module()
+    if module is None:
+        pytest.skip("no zstd for this Python")
+    content: bytes = module.compress(bytes(mebibytes << 20))
+    return content
+
+
 BOMBS: dict[str, Callable[[], bytes]] = {
+    "zstd": lambda: zstd(128),
     "gzip": lambda: squeezed(128, 31),
     "deflate": lambda: squeezed(128, 15),
     "gzip, gzip": lambda: gzip_twice(128),
