@@ -26,7 +26,7 @@ QUEUE = {"OTEL_LOGS_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
 
 def test_what_fitted_arrived_and_what_did_not_is_counted(tmp_path: Path, sink: Sink) -> None:
     """Once each; a flush is no success where something was dropped during it, and all of this was before."""
-    finished = run_service(SOURCE, sink.port, tmp_path, environ=QUEUE, deadline_s=60)
+    finished = run_service(SOURCE, sink.port, tmp_path, patience_s=60, environ=QUEUE, deadline_s=100)
     ok, in_memory, account = json.loads(finished.out)
     assert (ok, in_memory) == (True, 0)
     assert account["accepted"] == 200_000
@@ -38,7 +38,7 @@ def test_what_fitted_arrived_and_what_did_not_is_counted(tmp_path: Path, sink: S
 def test_so_it_is_while_nobody_listens(tmp_path: Path) -> None:
     """The rest is on disk and in memory, to the span, and is what the next process delivers."""
     with nobody() as port:
-        finished = run_service(SOURCE, port, tmp_path, patience_s=1, environ=QUEUE, deadline_s=60)
+        finished = run_service(SOURCE, port, tmp_path, patience_s=1, environ=QUEUE, deadline_s=100)
     ok, in_memory, account = json.loads(finished.out)
     assert not ok
     assert (account["accepted"], account["delivered"]) == (200_000, 0)
