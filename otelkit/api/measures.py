@@ -88,7 +88,7 @@ class Registration:
 
     def value(self) -> Observation | None:
         """Reads now; None where reading failed, which is logged at most once a minute."""
-        with guard.guarded("a function under otelkit.observe"):
+        with guard.guarded_callback("a function under otelkit.observe"):
             return Observation(self._read(), self._attributes)
         return None
 

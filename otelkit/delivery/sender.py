@@ -181,13 +181,18 @@ def _fates(part: Part, outcome: Delivered | Refused) -> Mapping[DropReason | Non
 
 
 class _Trouble:
-    """One outage of one next hop, from the WARNING to the INFO; the signals that go there share it."""
+    """One outage of one next hop, from the WARNING to the INFO; the signals that go there share it.
+
+    A next hop that comes and goes is told of once a minute.
+    """
 
     def __init__(self, destination: Destination) -> None:
         self._destination = destination
         self._failing: set[Signal] = set()
         self._since = 0.0
         self._attempts = 0
+        self._throttle = Throttle()
+        self._told = logging.WARNING
 
     def failed(self, signal: Signal, outcome: Retry, *, quiet: bool) -> None:
         """Speaks at the first failure."""
@@ -195,12 +200,15 @@ class _Trouble:
         if not self._failing:
             self._since = time.monotonic()
             unasked = quiet and outcome.unreachable and self._destination.by_default
+            held_back = None if unasked else self._throttle.admit("")
+            self._told = logging.DEBUG if held_back is None else logging.WARNING
             logger.log(
-                logging.DEBUG if unasked else logging.WARNING,
-                "%s does not take %s (%s); what is for it is kept and tried again",
+                self._told,
+                "%s does not take %s (%s); what is for it is kept and tried again%s",
                 self._destination.hop,
                 signal,
                 outcome.cause,
+                f" ({held_back} more outages since the last message)" if held_back else "",
             )
         self._failing.add(signal)
 
@@ -210,7 +218,8 @@ class _Trouble:
             return
         self._failing.discard(signal)
         if not self._failing:
-            logger.info(
+            logger.log(
+                min(self._told, logging.INFO),
                 "%s takes everything again after %.0f s and %d failed attempts; the last request delivered %d %s",
                 self._destination.hop,
                 time.monotonic() - self._since,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import logging
 import math
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("otelkit.delivery")
 
 LONGEST_ANSWER_BYTES = 4 * 1024 * 1024
+_MOST_FIELDS = 32  # of a message in an answer, which has two: four MiB of nothing are two million, seconds of work
 _NOT_THIS_ENCODING = ("HTTP 400", "HTTP 415")
 """What servers say to a content encoding that they do not know (RFC 9110, 15.5.16; the collector says 400)."""
 _OF_THE_REQUEST = frozenset((400, 413, 422))
@@ -192,9 +194,9 @@ def partial_success(answer: bytes) -> Delivered:
     """Reads an Export…ServiceResponse: field 1 is partial_success, in it 1 the rejected records and 2 the reason."""
     rejected, message = 0, ""
     try:
-        for number, part in read_fields(answer):
+        for number, part in itertools.islice(read_fields(answer), _MOST_FIELDS):
             if number == 1 and isinstance(part, bytes):
-                for inner, value in read_fields(part):
+                for inner, value in itertools.islice(read_fields(part), _MOST_FIELDS):
                     if inner == 1 and isinstance(value, int):
                         rejected = value if value < 1 << 63 else 0  # an int64: above it is negative, and nonsense
                     elif inner == 2 and isinstance(value, bytes):

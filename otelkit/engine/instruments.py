@@ -4,6 +4,7 @@ SDK's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -16,7 +17,7 @@ from opentelemetry.trace import INVALID_SPAN
 from opentelemetry.util.types import Attributes
 
 from otelkit.delivery.records import Shared
-from otelkit.engine.cells import Begun, Cell, GaugeCell, HistogramCell, SumCell, nothing
+from otelkit.engine.cells import Begun, Cell, GaugeCell, HistogramCell, SumCell, checked, nothing
 from otelkit.engine.context import SPAN_KEY
 from otelkit.engine.series import Series
 from otelkit.runtime import guard
@@ -205,8 +206,12 @@ class _Observable(Instrument[I]):
     def _read(self, options: api.CallbackOptions) -> Iterable[api.Observation]:
         found: list[api.Observation] = []
         for callback in self._callbacks:
-            with guard.guarded("a callback of an observable instrument"):
-                found += callback(options)  # type: ignore[operator]
+            with guard.guarded_callback("a callback of an observable instrument"):
+                for observation in callback(options):  # type: ignore[operator]
+                    # The SDK would drop what follows a value that is no number, other functions' values too.
+                    value = checked(observation.value, -math.inf, "observe")
+                    if value is not None:
+                        found.append(api.Observation(value, observation.attributes, observation.context))
         return found
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from random import getrandbits
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from otelkit.delivery.records import REMOTE_PARENT, Shared, SpanRecord
 from otelkit.engine.attributes import AttributeLimits, Taken
 from otelkit.engine.context import SPAN_KEY, variable
 from otelkit.engine.current import CurrentSpan
+from otelkit.engine.ids import makers
 from otelkit.engine.instrumentation_info import info
 from otelkit.engine.seams import ForklessTracerProvider, on_ending
 from otelkit.engine.span import Span
@@ -84,9 +84,7 @@ class Tracing:
     def use_ids(self, ids: IdGenerator) -> None:
         """Takes ids of this generator from now on."""
         self.ids = ids
-        own_ids = type(ids) is RandomIdGenerator
-        self.make_span_id = _span_id if own_ids else ids.generate_span_id
-        self.make_trace_id = _trace_id if own_ids else ids.generate_trace_id
+        self.make_span_id, self.make_trace_id = makers(ids)
         self.random_flag = _RANDOM if ids.is_trace_id_random() else 0
 
     def started(self, span: Span, context: Context | None) -> None:
@@ -104,18 +102,6 @@ class Tracing:
         for processor in self.processors:
             with guard.guarded("a span processor's on_end"):
                 processor.on_end(readable)
-
-
-def _span_id() -> int:
-    while not (found := getrandbits(64)):
-        pass
-    return found
-
-
-def _trace_id() -> int:
-    while not (found := getrandbits(128)):
-        pass
-    return found
 
 
 def _root_bound(sampler: sampling.Sampler) -> int | None:

@@ -71,6 +71,7 @@ class _Loader(Loader):
 
 _finder = _Finder()
 _lock = threading.Lock()
+_running = threading.local()
 
 
 def when_imported(module: str, hook: Hook) -> None:
@@ -120,6 +121,17 @@ def _run_late() -> None:
 def _run(module: str) -> None:
     with _lock:
         hooks = _finder.hooks.pop(module, [])
-    for hook in hooks:
-        with guard.guarded(f"the instrumentation of {module}"):
-            hook()
+    waiting: list[tuple[str, list[Hook]]] | None = getattr(_running, "waiting", None)
+    if waiting is not None:
+        # What a hook imports is due after it: the hook's own module may be half made (contrib has one for httpx and
+        # httpx2, and imports both).
+        waiting.append((module, hooks))
+        return
+    _running.waiting = waiting = [(module, hooks)]
+    try:
+        for name, due in waiting:
+            for hook in due:
+                with guard.guarded(f"the instrumentation of {name}"):
+                    hook()
+    finally:
+        _running.waiting = None

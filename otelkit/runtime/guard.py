@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,22 @@ def guarded(place: str) -> Iterator[None]:
     try:
         yield
     except Exception:  # noqa: BLE001 - this is the place that swallows
+        report(place)
+
+
+@contextmanager
+def guarded_callback(place: str) -> Iterator[None]:
+    """The same around a function of the user's that a thread of otelkit's own calls: there nothing passes through.
+
+    SystemExit would end that thread without a word, and all telemetry with it; Ctrl-C comes in the main thread alone.
+    """
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - this is the place that swallows
+        report(place)
+    except BaseException:
+        if not threading.current_thread().name.startswith("otelkit-"):
+            raise
         report(place)
 
 

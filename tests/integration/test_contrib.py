@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.support.contrib import needs_contrib
+from tests.support.contrib import needs_contrib, pretend
 from tests.support.process import run_python
 from tests.support.sink import Sink
 
@@ -151,29 +151,6 @@ def test_strict_raises_for_what_is_a_warning_otherwise(tmp_path: Path) -> None:
         environ={"OTELKIT_INSTRUMENT_SQLALCHEMY": "contrib", "OTELKIT_STRICT": "1"},
     )
     assert "its package is not installed" in finished.out
-
-
-def pretend(folder: Path, name: str, version: str) -> None:
-    """Makes the metadata of a distribution that says to be installed in some version."""
-    distribution = folder / f"{name}-{version}.dist-info"
-    distribution.mkdir()
-    (distribution / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-
-
-def test_an_unsupported_version_is_reported_and_left_alone(tmp_path: Path) -> None:
-    """A library in a version that was never tested is not touched; the status says so, and one WARNING."""
-    pretend(tmp_path, "redis", "99.0")
-    finished = run_python(
-        "import sys\n"
-        f"sys.path.insert(0, {str(tmp_path)!r})\n"
-        "import otelkit\n"
-        "otelkit.bootstrap('x', traces_exporter='none', metrics_exporter='none', logs_exporter='none')\n"
-        "print(otelkit.status()['libraries']['redis'])\n",
-        cwd=tmp_path,
-    )
-    assert "'choice': 'off'" in finished.out
-    assert "99.0 is outside of" in finished.out
-    assert "redis 99.0 is outside of >=5,<9, which otelkit was tested with" in finished.err
 
 
 def test_a_version_without_telemetry_of_its_own_is_recorded_by_otelkit(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
-"""A mark for tests of contrib packages: each pins one release of OpenTelemetry, and some lag behind the newest."""
+"""What is installed, and what pretends to be.
+
+Contrib's packages pin one release of OpenTelemetry each, and some lag behind the newest: hence a mark for their tests.
+"""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import pytest
 
@@ -19,3 +23,10 @@ def _installed(package: str) -> bool:
     except PackageNotFoundError:
         return False
     return True
+
+
+def pretend(folder: Path, name: str, version: str) -> None:
+    """Makes the metadata of a distribution that says to be installed in some version, for a sys.path with `folder`."""
+    distribution = folder / f"{name}-{version}.dist-info"
+    distribution.mkdir()
+    (distribution / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")

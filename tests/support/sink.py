@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import sys
 import threading
 import time
@@ -118,11 +120,15 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     after_s: float = 0.0
+    reset: bool = False
+    """Instead of an answer: the request is taken, and the connection reset."""
 
 
 class Sink:
     """`with Sink() as sink:` listens on a free port; `sink.answer` may be replaced to answer otherwise than 200, and
     requests of more than `most_bytes` get 413.
+
+    `asked` has the path and the moment (time.monotonic()) of every request, whatever it was answered.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -130,6 +136,7 @@ class Sink:
         self.logs: list[ReceivedLog] = []
         self.metrics: list[ReceivedMetric] = []
         self.requests: list[tuple[str, dict[str, str], int]] = []
+        self.asked: list[tuple[str, float]] = []
         self.answer: Callable[[str], Answer] = lambda path: Answer()
         self.most_bytes = sys.maxsize
         self.too_large = 0
@@ -142,6 +149,7 @@ class Sink:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
+                sink.asked.append((self.path, time.monotonic()))
                 answer = sink.answer(self.path)
                 if len(body) > sink.most_bytes:
                     sink.too_large += 1
@@ -150,6 +158,12 @@ class Sink:
                     sink._released.wait(answer.after_s)
                 if answer.status == 200:
                     sink._take(self.path, {k.lower(): v for k, v in self.headers.items()}, body)
+                if answer.reset:
+                    # An end that lingers for no time at all is a reset (RST), and no orderly close (FIN).
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.connection.close()
+                    self.close_connection = True
+                    return
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():
                     self.send_header(name, value)

@@ -42,42 +42,6 @@ def names(sink: Sink) -> list[str]:
     return sorted(span.name for span in sink.spans)
 
 
-def test_the_same_call_again_does_nothing(tmp_path: Path, sink: Sink) -> None:
-    """The same handle, one line at start, and one span is one span."""
-    finished = run(
-        tmp_path,
-        """
-        first = otelkit.bootstrap("x")
-        assert otelkit.bootstrap("x") is first
-        with otelkit.span("one"): pass
-        """,
-        sink,
-    )
-    assert finished.err.count("INFO otelkit: otelkit ") == 1
-    assert names(sink) == ["one"]
-
-
-def test_other_settings_are_an_error_that_names_them(tmp_path: Path, sink: Sink) -> None:
-    """Secrets masked; the first telemetry goes on."""
-    finished = run(
-        tmp_path,
-        """
-        otelkit.bootstrap("x", otlp_headers={"authorization": "s3cret-one"})
-        try:
-            otelkit.bootstrap("y", otlp_headers={"authorization": "s3cret-two"})
-        except otelkit.AlreadyConfigured as error:
-            print(error)
-        with otelkit.span("one"): pass
-        """,
-        sink,
-    )
-    assert "service_name: 'x' before, 'y' now" in finished.out
-    assert "otlp_headers" in finished.out
-    assert "otelkit.shutdown()" in finished.out
-    assert "s3cret" not in finished.out + finished.err
-    assert sink.spans[0].resource["service.name"] == "x"
-
-
 def test_a_password_in_the_address_is_in_no_message(tmp_path: Path) -> None:
     """Neither in the line at start nor in the error about other settings."""
     finished = run(
@@ -113,28 +77,6 @@ def test_an_explicit_call_after_an_automatic_start_opens_again(tmp_path: Path, s
     )
     services = {span.name: span.resource["service.name"] for span in sink.spans}
     assert services == {"first": "automatic", "second": "explicit"}
-
-
-def test_calls_of_many_threads_at_once_are_one_start(tmp_path: Path, sink: Sink) -> None:
-    """Each gets the same handle."""
-    finished = run(
-        tmp_path,
-        """
-        handles, barrier = [], threading.Barrier(8)
-        def work():
-            barrier.wait()
-            handles.append(otelkit.bootstrap("x"))
-        threads = [threading.Thread(target=work) for _ in range(8)]
-        for thread in threads: thread.start()
-        for thread in threads: thread.join()
-        print(len(handles), len(set(map(id, handles))))
-        with otelkit.span("one"): pass
-        """,
-        sink,
-    )
-    assert finished.out.split() == ["8", "1"]
-    assert finished.err.count("INFO otelkit: otelkit ") == 1
-    assert names(sink) == ["one"]
 
 
 def test_a_start_in_a_thread_works_without_a_signal_handler(tmp_path: Path, sink: Sink) -> None:

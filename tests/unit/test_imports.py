@@ -57,6 +57,21 @@ def test_a_hook_runs_once_when_its_module_has_been_imported(name: str) -> None:
     assert seen == [module.value]
 
 
+def test_what_a_hook_imports_is_hooked_after_it() -> None:
+    """Contrib has one module for httpx and httpx2, which imports both: it is not whole before the hook has ended."""
+    seen: list[str] = []
+
+    def outer() -> None:
+        importlib.import_module("hooked_package.inner")
+        seen.append("outer")
+
+    imports.when_imported("hooked_package.inner", lambda: seen.append("inner"))
+    imports.when_imported("hooked_plain", outer)
+    imports.when_imported("hooked_plain", lambda: seen.append("outer again"))
+    importlib.import_module("hooked_plain")
+    assert seen == ["outer", "outer again", "inner"]
+
+
 def test_a_package_without_an_init_is_imported_as_ever() -> None:
     """A namespace package has no code that could be over: its hook never runs, those of its modules do."""
     seen: list[str] = []

@@ -15,7 +15,6 @@ from opentelemetry._logs import SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.sdk import _logs as sdk_logs
 from opentelemetry.sdk import trace as sdk
-from opentelemetry.sdk._logs import ReadWriteLogRecord
 from opentelemetry.sdk._logs.export import (
     BatchLogRecordProcessor,
     ConsoleLogRecordExporter,
@@ -29,8 +28,6 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 
 from tests.support.parity import ENGINES, RESOURCE, CountedIds, Emitted, Engine, EngineName, dump, quiet
-from tests.support.programs import Chosen
-from tests.support.sink import attributes
 
 _quiet = pytest.fixture(autouse=True)(quiet)
 
@@ -120,87 +117,6 @@ def test_the_sdks_exporters_get_the_same() -> None:
     assert found[0] == found[1]
     assert [span["name"] for span in found[0][0][0]] == ["'child'", "'parent'"]
     assert found[0][1].count('"name": "child"') == 1
-
-
-class Unreadable(Exception):
-    """Neither a value nor an exception that anybody can read."""
-
-    def __str__(self) -> str:
-        raise ValueError("unreadable")
-
-
-class Failing(SpanProcessor):
-    """Fails wherever it is called."""
-
-    def on_start(self, span: Any, parent_context: Context | None = None) -> None:
-        raise Unreadable("on_start")
-
-    def _on_ending(self, span: Any) -> None:
-        raise Unreadable("_on_ending")
-
-    def on_end(self, span: Any) -> None:
-        raise Unreadable("on_end")
-
-
-class FailingSampler(Chosen):
-    """Fails when it is asked."""
-
-    def should_sample(self, *args: Any, **kwargs: Any) -> Any:
-        raise Unreadable("should_sample")
-
-
-class FailingLogs(Emitted):
-    """Fails at every record."""
-
-    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
-        raise Unreadable("on_emit")
-
-
-def test_nothing_raises_into_the_application_that_makes_spans() -> None:
-    """A sampler, processors, values, attributes and exceptions that fail cost their part of the span, and no more."""
-    engine = Engine("otelkit")
-    provider = engine.tracer_provider
-    provider.add_span_processor(Failing())
-    tracer = provider.get_tracer("t")
-    bad: Any = {"bad": Unreadable("value")}
-    nothing: Any = None
-
-    def block() -> None:
-        with tracer.start_span("span", attributes=bad, links=[nothing]) as span:
-            span.set_attribute("good", 1)
-            span.set_attribute("bad", bad["bad"])
-            span.set_attributes(bad)
-            span.set_attributes(nothing)
-            span.add_event("event", bad)
-            span.add_link(nothing, bad)
-            span.record_exception(Unreadable("exception"), attributes=bad["bad"])
-            span.set_status(nothing)
-            raise Unreadable("leaves")
-
-    with pytest.raises(Unreadable):
-        block()
-    (record,) = engine.intake.traces_request().resource_spans[0].scope_spans[0].spans
-    assert attributes(record.attributes) == {"good": 1}
-    assert [event.name for event in record.events] == ["exception", "exception"]
-    assert record.status.code == 2
-    provider.sampler = FailingSampler([])
-    assert not tracer.start_span("unsampled").is_recording()
-
-
-@pytest.mark.parametrize("name", ENGINES)
-def test_nothing_raises_into_the_application_that_logs(name: EngineName) -> None:
-    """Values that cannot be read and processors that fail cost their part of the record, and no more."""
-    engine = Engine(name)
-    bad: Any = {"bad": Unreadable("value")}
-    number: Any = 17
-    logger = engine.logger_provider.get_logger("l")
-    logger.emit(body="value", attributes=bad)
-    logger.emit(body="number", severity_number=number)
-    engine.logger_provider.add_log_record_processor(FailingLogs())
-    logger.emit(body="processor")
-    scopes = engine.intake.logs_request().resource_logs[0].scope_logs
-    bodies = {record.body.string_value for scoped in scopes for record in scoped.log_records}
-    assert bodies == {"value", "number", "processor"} if name == "otelkit" else {"number", "processor"}
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -221,32 +221,6 @@ def test_records_that_come_faster_than_they_go_keep_nothing_else_waiting(tmp_pat
                 thread.join()
 
 
-def test_an_overflow_by_four_threads_is_accounted_to_the_record(tmp_path: Path, sink: Sink) -> None:
-    """200,000 records through a queue of 2,048: what did not fit is counted, what fitted arrived, once."""
-    with ended(a_pipeline(sink.url, tmp_path)) as pipeline:
-        spans = [a_span(number) for number in range(1000)]
-        barrier = threading.Barrier(4)
-
-        def emit() -> None:
-            barrier.wait()
-            put = pipeline.spans.put
-            for number in range(50_000):
-                put(spans[number % 1000])
-
-        threads = [threading.Thread(target=emit) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        report = pipeline.flush(30)
-        account = pipeline.ledger.read().accounts["traces"]
-        assert account.accepted == 200_000
-        assert account.delivered == len(sink.spans)
-        assert set(account.dropped) <= {DropReason.QUEUE_FULL}
-        assert account.delivered + account.dropped.get(DropReason.QUEUE_FULL, 0) == 200_000
-        assert (report.in_memory, report.delivered) == (0, account.delivered)
-
-
 @pytest.fixture
 def restless() -> Iterator[None]:
     """Threads that hand over as often as the interpreter lets them, so that races show."""
@@ -272,21 +246,6 @@ def test_the_ledger_balances_at_the_very_moment_a_flush_returns(
             assert report.in_memory == 0
 
 
-def test_a_flush_keeps_its_time_while_nobody_answers(tmp_path: Path, refused: str) -> None:
-    """A refused port, one second: False within 1.1 s, and everything is still there."""
-    with ended(a_pipeline(refused, tmp_path)) as pipeline:
-        for number in range(1000):
-            pipeline.spans.put(a_span(number))
-        took = []
-        for _ in range(3):  # a machine that others use too may hold one of them up
-            began = time.monotonic()
-            report = pipeline.flush(1.0)
-            took.append(time.monotonic() - began)
-            assert (report.ok, report.delivered, report.in_memory, report.dropped) == (False, 0, 1000, {})
-        assert min(took) < 1.1
-        assert balance(pipeline) == (1000, 1000)
-
-
 def test_a_next_hop_that_never_answers_costs_the_end_its_budget_and_no_more(tmp_path: Path, sink: Sink) -> None:
     """What is left is counted as dropped by the shutdown, with one line that says how much."""
     sink.answer = lambda path: Answer(after_s=60)
@@ -310,23 +269,6 @@ def test_an_answer_after_the_end_changes_no_count(tmp_path: Path, sink: Sink) ->
     join_threads()
     account = pipeline.ledger.read().accounts["traces"]
     assert (account.accepted, account.delivered, account.dropped) == (1, 0, {DropReason.SHUTDOWN: 1})
-
-
-def test_the_application_is_not_slowed_down_by_a_next_hop_that_hangs(tmp_path: Path, sink: Sink) -> None:
-    """Putting a record never waits for the sender."""
-    sink.answer = lambda path: Answer(after_s=60)
-    with ended(a_pipeline(sink.url, tmp_path, timeout_s=30.0)) as pipeline:
-        pipeline.spans.put(a_span(0))
-        slowest = 0.0
-        for number in range(20_000):
-            before = time.monotonic()
-            pipeline.spans.put(a_span(number) if number % 100 == 0 else a_span(1))
-            slowest = max(slowest, time.monotonic() - before)
-        assert slowest < 5.0  # a wait for the sender would be 30
-        report = pipeline.flush(0.0)
-        accepted, outcomes = balance(pipeline)
-        assert not report.ok
-        assert accepted == outcomes == 20_001
 
 
 def test_after_an_outage_everything_is_delivered_exactly_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -408,14 +350,14 @@ def test_a_batch_of_nothing_but_broken_records_sends_no_request(tmp_path: Path, 
         assert pipeline.flush(10).ok
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 302])
+@pytest.mark.parametrize("status", [400, 404])
 def test_a_refusal_is_counted_once_and_not_repeated(tmp_path: Path, sink: Sink, status: int) -> None:
     """The next hop says that the same request would be answered alike."""
     asked = []
 
     def answer(path: str) -> Answer:
         asked.append(path)
-        return Answer(status=status, headers={"location": sink.url + "/v1/traces"} if status == 302 else {})
+        return Answer(status=status)
 
     sink.answer = answer
     with ended(a_pipeline(sink.url, tmp_path)) as pipeline:
@@ -424,26 +366,6 @@ def test_a_refusal_is_counted_once_and_not_repeated(tmp_path: Path, sink: Sink, 
         report = pipeline.flush(10)
         assert (report.ok, report.dropped, report.delivered) == (False, {"refused": 10}, 0)
         assert len(asked) == 1
-
-
-@pytest.mark.parametrize(("rejected", "counted"), [(1, 1), (99, 3), (-5, 0)])
-def test_rejected_records_are_counted_within_the_batch(tmp_path: Path, sink: Sink, rejected: int, counted: int) -> None:
-    """partial_success; a server that claims more than it got, or less than nothing, breaks no ledger."""
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-        ExportTracePartialSuccess,
-        ExportTraceServiceResponse,
-    )
-
-    partial = ExportTracePartialSuccess(rejected_spans=rejected, error_message="too old")
-    body = ExportTraceServiceResponse(partial_success=partial).SerializeToString()
-    sink.answer = lambda path: Answer(body=body)
-    with ended(a_pipeline(sink.url, tmp_path)) as pipeline:
-        for number in range(3):
-            pipeline.spans.put(a_span(number))
-        report = pipeline.flush(10)
-        assert report.delivered == 3 - counted
-        assert report.dropped == ({"rejected": counted} if counted else {})
-        assert balance(pipeline) == (3, 3)
 
 
 def test_records_after_the_end_are_counted_and_start_nothing(tmp_path: Path, sink: Sink) -> None:

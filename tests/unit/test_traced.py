@@ -170,24 +170,6 @@ def test_a_coroutine_is_current_over_its_awaits(exported: Started) -> None:
         assert outers[inner.parent_id] == inner.trace_id
 
 
-def test_a_cancelled_coroutine_ends_its_span_without_an_error(exported: Started) -> None:
-    """A client that went away is no failure of the code."""
-
-    @otelkit.traced("slow")
-    async def slow() -> None:
-        await asyncio.Event().wait()
-
-    async def cancel() -> None:
-        task = asyncio.create_task(slow())
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(cancel())
-    assert not ended_in_error(exported.spans()["slow"])
-
-
 # -- generators
 
 
