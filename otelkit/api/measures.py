@@ -11,7 +11,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation, get_meter
 
 from otelkit.api.attributes import Attributes, AttributeValue, merged
 from otelkit.api.names import check_metric_name
-from otelkit.runtime import before, fork, guard
+from otelkit.runtime import before, fork, observing
 
 logger = logging.getLogger("otelkit")
 
@@ -88,9 +88,9 @@ class Registration:
 
     def value(self) -> Observation | None:
         """Reads now; None where reading failed, which is logged at most once a minute."""
-        with guard.guarded_callback("a function under otelkit.observe"):
-            return Observation(self._read(), self._attributes)
-        return None
+        return observing.ask(
+            "a function under otelkit.observe", self._read, lambda: Observation(self._read(), self._attributes)
+        )
 
     def close(self) -> None:
         """Ends the reading; a second call does nothing."""

@@ -159,4 +159,4 @@ class Meter(api.Meter):
 def _from_generator(generator: Any) -> CallbackT:
     """A function over a generator callback, which the API allows too: each SDK instrument would prime it anew."""
     next(generator)
-    return lambda options: generator.send(options)
+    return generator.send  # type: ignore[no-any-return]

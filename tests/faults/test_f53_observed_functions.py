@@ -43,7 +43,7 @@ while made < 100 or min(calls[name] for name in bad) < 6:
     made += 1
     time.sleep(0.01)
 assert otelkit.flush(20).ok
-assert threads == {"otelkit-worker"}
+assert threads == {"otelkit-observer"}
 print(made)
 """
 
@@ -96,3 +96,57 @@ bad = {"slow": slow}
     assert series(sink, "slow.own") == {None: 1, "other": 3}
     assert series(sink, "slow.api") == {None: 1, "other": 4}
     assert "WARNING" not in finished.err
+
+
+def test_a_function_that_never_returns(tmp_path: Path, sink: Sink) -> None:
+    """It costs a second once; it is told, and nothing else waits for it, a flush and the end of the process neither."""
+    source = """
+import threading
+from opentelemetry import metrics
+calls = []
+def stuck():
+    calls.append(threading.current_thread().name)
+    threading.Event().wait()
+otelkit.observe("stuck.own", stuck)
+metrics.get_meter("shop").create_observable_gauge("stuck.api", [lambda options: [metrics.Observation(stuck())]])
+otelkit.observe("good.own", lambda: 5)
+deadline = time.monotonic() + PATIENCE_S
+while time.monotonic() < deadline and calls.count("otelkit-observer") < 2: 
+    with otelkit.span("work"): pass
+    time.sleep(0.05)
+otelkit.flush(20)
+began = time.monotonic()
+for number in range(20):
+    with otelkit.span("later", n=number): pass
+    assert otelkit.flush(5).ok
+print(time.monotonic() - began, len(calls))
+"""
+    finished = run_service(source, sink.port, tmp_path, environ=FAST)
+    took_s, calls = map(float, finished.out.split())
+    assert len(sink.named("later")) == 20
+    assert sink.one_series("good.own")[-1] == 5
+    assert calls == 2
+    assert took_s < 10  # and not a second for each collection and function
+    assert finished.err.count("takes more than a second") == 2
+
+
+def test_a_function_that_takes_longer_than_a_second(tmp_path: Path, sink: Sink) -> None:
+    """What it returns in the end is the value of the next collection."""
+    source = """
+import threading
+returned = threading.Event()
+def slow():
+    time.sleep(1.3)
+    returned.set()
+    return 1
+otelkit.observe("slow.own", slow)
+otelkit.observe("good.own", lambda: 5)
+otelkit.flush(20)
+print(returned.is_set())
+assert returned.wait(PATIENCE_S)
+"""
+    finished = run_service(source, sink.port, tmp_path, environ={"OTEL_METRIC_EXPORT_INTERVAL": "600000"})
+    if finished.out.strip() == "False":  # the flush did not wait for it
+        assert finished.err.count("takes more than a second") == 1
+    assert sink.one_series("slow.own") == [1]
+    assert sink.one_series("good.own") == [5, 5]
