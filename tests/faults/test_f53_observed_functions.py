@@ -111,7 +111,7 @@ otelkit.observe("stuck.own", stuck)
 metrics.get_meter("shop").create_observable_gauge("stuck.api", [lambda options: [metrics.Observation(stuck())]])
 otelkit.observe("good.own", lambda: 5)
 deadline = time.monotonic() + PATIENCE_S
-while time.monotonic() < deadline and calls.count("otelkit-observer") < 2: 
+while time.monotonic() < deadline and calls.count("otelkit-observer") < 2:
     with otelkit.span("work"): pass
     time.sleep(0.05)
 otelkit.flush(20)

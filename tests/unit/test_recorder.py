@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -275,6 +276,7 @@ def test_a_living_processs_ring_is_not_for_the_taking(made: Recorder, tmp_path: 
 
 
 def test_a_file_that_is_no_ring_is_removed_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "otelkit")
     (tmp_path / "1-2.ring").write_bytes(b"something else")
     assert list(recovery.take(tmp_path)) == []
     assert "1-2.ring is no ring" in caplog.text

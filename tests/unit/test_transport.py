@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import logging
 import socket
 import ssl
 import subprocess
@@ -379,6 +380,7 @@ def test_a_body_says_how_it_is_compressed(compression: Compression, body: bytes)
 @pytest.mark.parametrize("status", [400, 415])
 def test_a_next_hop_that_does_not_know_zstd_gets_gzip(status: int, caplog: pytest.LogCaptureFixture) -> None:
     """The same request at once, and every later one; it is said once."""
+    caplog.set_level(logging.WARNING, "otelkit")
     body = compressed(b"", "zstd")
     encodings: list[str] = []
 
@@ -439,6 +441,7 @@ def test_headers_of_a_file_are_read_again_when_it_changes(sink: Sink, tmp_path: 
 def test_a_bad_line_of_the_file_is_named_without_what_it_says(
     sink: Sink, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, "otelkit")
     file = tmp_path / "headers"
     file.write_text("SECRET-1\nx key=SECRET-2\nx-a=SECRET\x07-3\nx-b=kept\n")
     transport = open_transport(a_destination(sink.url, headers_file=str(file)))
@@ -454,6 +457,7 @@ def test_a_bad_line_of_the_file_is_named_without_what_it_says(
 def test_a_file_of_headers_that_is_not_there_is_named_once(
     sink: Sink, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, "otelkit")
     transport = open_transport(a_destination(sink.url, headers={"x-key": "k"}, headers_file=str(tmp_path / "none")))
     for _ in range(3):
         assert transport.send(b"") == Delivered()
