@@ -34,6 +34,7 @@ from otelkit.delivery.sender import Sender
 from otelkit.delivery.spool import Spool, SpoolOptions
 from otelkit.delivery.wire import compressed
 from otelkit.runtime import guard
+from otelkit.runtime.bell import Bell
 
 logger = logging.getLogger("otelkit.delivery")
 
@@ -98,8 +99,9 @@ class Pipeline:
         self._outbox = Outbox(SIGNALS, options.max_pending_bytes)
         self._in_hand = dict.fromkeys(SIGNALS, 0)
         self._moving = threading.Lock()  # held while records change their place, so that they can be counted
-        self._wake = threading.Event()
-        self._starting = threading.Lock()
+        self._wake = Bell()
+        self._starting = threading.RLock()  # a finalizer may record while this thread starts the others
+        self._start_begun = False
         self._requests: deque[_FlushRequest] = deque()
         self._closing = False
         self._armed = False
@@ -169,7 +171,7 @@ class Pipeline:
             self._drain(deadline, final=True)
         self.spans.closed = self.logs.closed = True
         self._closing = True
-        self._wake.set()
+        self._wake.ring()
         for thread in self._threads[:1]:
             thread.join(max(0.0, deadline - time.monotonic()))
         self.spans.sweep()
@@ -229,8 +231,9 @@ class Pipeline:
         if self.spans.started or not self._armed:
             return
         with self._starting:
-            if self.spans.started:
+            if self._start_begun:
                 return
+            self._start_begun = True
             self.ledger.open_page()
             if self.ledger.file_error is not None:
                 logger.warning(
@@ -251,7 +254,7 @@ class Pipeline:
                     return
 
     def _wake_worker(self) -> None:
-        self._wake.set()
+        self._wake.ring()
 
     def _drain(self, deadline: float, *, final: bool = False) -> bool:
         """Has everything encoded, and waits until it is settled; False where the deadline came first."""
@@ -259,7 +262,7 @@ class Pipeline:
         self.start()
         request = _FlushRequest(threading.Event(), final)
         self._requests.append(request)
-        self._wake.set()
+        self._wake.ring()
         if not self._threads:
             self._serve_requests()
         # At the end the process's own work is not given up for the network's deadline: its sums are nowhere else.
@@ -287,7 +290,6 @@ class Pipeline:
         }
         while not self._closing:
             self._wake.wait(max(0.0, min(due.values()) - time.monotonic()))
-            self._wake.clear()
             now = time.monotonic()
             soon = now + _TOGETHER_S
             if due["metrics"] <= soon:

@@ -23,13 +23,13 @@ class _Finder(MetaPathFinder):
     def __init__(self) -> None:
         self.hooks: dict[str, list[Hook]] = {}
         self.late: list[str] = []
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self._looking = threading.local()
         fork.on_child(self._after_fork)
 
     def _after_fork(self) -> None:
         """In a forked child: the lock may be held by a thread that is not here."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
