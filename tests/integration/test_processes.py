@@ -11,7 +11,7 @@ import uvicorn
 
 from otelkit.delivery.ledger import pages
 from tests.support.process import run_python
-from tests.support.server import FAST, clean_environment, free_port, get, running, wait_until_up
+from tests.support.server import FAST, clean_environment, free_port, get, running, wait_until_said, wait_until_up
 from tests.support.sink import Answer, Sink
 
 APP = """
@@ -62,7 +62,7 @@ def test_servers_with_workers(sink: Sink, tmp_path: Path, command: list[str]) ->
         wait_until_up(f"http://127.0.0.1:{port}/nowhere", process, log)
         # gunicorn does not end a worker that it is starting when the signal comes.
         workers = 2 if {"-w", "--workers"} & set(words) else 1
-        sink.wait_for(lambda: log.read_text().count("startup complete") == workers, "every worker")
+        wait_until_said(log, "startup complete", workers)
         for _ in range(20):
             assert get(f"http://127.0.0.1:{port}/")[0] == 200
     sink.wait_for(lambda: len(sink.named("GET /")) == 20, f"20 spans\n{log.read_text()}")
