@@ -23,6 +23,7 @@ from otelkit.delivery.pipeline import Pipeline, PipelineOptions
 from otelkit.delivery.queue import QueueLimits
 from otelkit.delivery.report import FlushReport
 from otelkit.delivery.spool import SpoolOptions
+from otelkit.engine import unended
 from otelkit.engine.group_key import GroupKey, group_key
 from otelkit.engine.opening import open_engine
 from otelkit.engine.propagation import propagator
@@ -86,6 +87,10 @@ class Running:
             self.ended = True
             self._registry.uninstall()
         return report
+
+    def end_open_spans(self) -> None:
+        """At the end of the process: what is open then is exported as it stands."""
+        unended.end_all(self._providers.tracer)
 
     def status(self) -> dict[str, Any]:
         """As `Telemetry.status`."""
