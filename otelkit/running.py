@@ -31,7 +31,7 @@ from otelkit.engine.providers import Providers
 from otelkit.engine.seams import propagate
 from otelkit.engine.sharing import SharedMetrics, SharingOptions
 from otelkit.instrumentation.registry import Registry
-from otelkit.runtime import before, guard
+from otelkit.runtime import before, fork, guard
 from otelkit.runtime.state import state_directory
 from otelkit.signals import exceptions
 from otelkit.signals.redaction import Redaction
@@ -74,10 +74,12 @@ class Running:
 
     def flush(self, timeout_s: float) -> FlushReport:
         """As `Telemetry.flush`."""
+        fork.check()
         return self._pipeline.flush(timeout_s)
 
     def shutdown(self, timeout_s: float | None = None) -> FlushReport:
         """As `Telemetry.shutdown`."""
+        fork.check()
         budget = self.settings.shutdown_timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + budget
         if not self.ended:
@@ -90,10 +92,12 @@ class Running:
 
     def end_open_spans(self) -> None:
         """At the end of the process: what is open then is exported as it stands."""
+        fork.check()
         unended.end_all(self._providers.tracer)
 
     def status(self) -> dict[str, Any]:
         """As `Telemetry.status`."""
+        fork.check()
         ledger = self._pipeline.ledger.read()
         return {
             "state": "ended" if self.ended else self.state,
