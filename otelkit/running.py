@@ -20,6 +20,7 @@ from otelkit.delivery.destination import destination
 from otelkit.delivery.ledger import LedgerPage
 from otelkit.delivery.pipeline import Pipeline
 from otelkit.delivery.report import FlushReport
+from otelkit.engine import unended
 from otelkit.engine.group_key import GroupKey, group_key
 from otelkit.engine.opening import open_engine
 from otelkit.engine.propagation import propagator
@@ -28,7 +29,7 @@ from otelkit.engine.seams import propagate
 from otelkit.engine.sharing import SharedMetrics, SharingOptions
 from otelkit.instrumentation.registry import Registry
 from otelkit.pipeline_options import pipeline_options
-from otelkit.runtime import before, guard
+from otelkit.runtime import before, fork, guard
 from otelkit.runtime.state import state_directory
 from otelkit.signals import exceptions
 from otelkit.versions import installed_version
@@ -68,10 +69,12 @@ class Running:
 
     def flush(self, timeout_s: float) -> FlushReport:
         """As `Telemetry.flush`."""
+        fork.check()
         return self._pipeline.flush(timeout_s)
 
     def shutdown(self, timeout_s: float | None = None) -> FlushReport:
         """As `Telemetry.shutdown`."""
+        fork.check()
         budget = self.settings.shutdown_timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + budget
         if not self.ended:
@@ -95,8 +98,14 @@ class Running:
         self._pipeline.shutdown(max(0.0, deadline - time.monotonic()))
         return page
 
+    def end_open_spans(self) -> None:
+        """At the end of the process: what is open then is exported as it stands."""
+        fork.check()
+        unended.end_all(self._providers.tracer)
+
     def status(self) -> dict[str, Any]:
         """As `Telemetry.status`."""
+        fork.check()
         ledger = self._pipeline.ledger.read()
         return {
             "state": "ended" if self.ended else self.state,

@@ -26,7 +26,7 @@ from otelkit.engine.providers import Providers
 from otelkit.errors import AlreadyConfigured, ConfigurationError, OtelkitError
 from otelkit.instrumentation import imports, instruments, runtime
 from otelkit.running import Disabled, Running
-from otelkit.runtime import before, fork, lifecycle, selflog
+from otelkit.runtime import before, fork, guard, lifecycle, selflog
 from otelkit.telemetry import Telemetry
 
 logger = logging.getLogger("otelkit")
@@ -143,7 +143,7 @@ def _bootstrap(
         _process.arguments = arguments
         _process.explicit = explicit
         _process.open = True
-        lifecycle.install(shutdown, _flush_before_the_end, loaded.settings.shutdown_timeout_s)
+        lifecycle.install(_end, _flush_before_the_end, loaded.settings.shutdown_timeout_s)
         imports.when_imported("multiprocessing.util", lifecycle.watch_multiprocessing)
         return handle
 
@@ -196,6 +196,15 @@ def shutdown(timeout_s: float | None = None) -> FlushReport:
         return FlushReport(ok=True)
     _process.open = False
     return running.shutdown(timeout_s)
+
+
+def _end(timeout_s: float | None) -> None:
+    running = _process.running
+    # Looking through a million objects takes 0.2 s: whose slot somebody waits for has not the time.
+    if timeout_s is None and running is not None and not running.ended:
+        with guard.guarded("the ending of open spans"):
+            running.end_open_spans()
+    shutdown(timeout_s)
 
 
 def _flush_before_the_end() -> None:

@@ -119,12 +119,12 @@ class _Observables:
 
     def __init__(self) -> None:
         self._by_name: dict[tuple[str, str], _Observed] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         fork.on_child(self._after_fork)
 
     def _after_fork(self) -> None:
         """In a forked child: the lock may be held by a thread that is not here."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def add(self, name: str, unit: str, read: Callable[[], float], attributes: Attributes) -> Registration:
         """Registers a function under a name, whose gauge is made with its first one."""

@@ -36,7 +36,7 @@ class MetricTable(SpanProcessor, LogRecordProcessor):
         self.reader = InMemoryMetricReader()
         self._interval_s = interval_s
         self._terminal = terminal or Terminal()
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
         self._ending = threading.Event()
         self._closed = False

@@ -46,7 +46,7 @@ class TreePrinter(SpanProcessor, LogRecordProcessor):
         # A SimpleQueue's put takes no lock that another thread could hold, in signal handlers neither.
         self._events: SimpleQueue[_Event] = SimpleQueue()
         self._traces = LocalTraces(self._limits)
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._overrun = 0

@@ -193,10 +193,12 @@ class Ledger:
             self._close_fd()
             self.path = None
             return
-        mapped[_HEADER_BYTES:] = self._map[_HEADER_BYTES:]
         service = self._service.encode("utf-8", "replace")[:127]
         mapped[: _HEADER.size] = _HEADER.pack(MAGIC, os.getpid(), self.started_ns, service)
+        counted = self._cells
         self._use(mapped)
+        for place, count in enumerate(counted.tolist()):  # last: a finalizer may have recorded until now
+            self._cells[place] += count
 
     def _use(self, page: mmap.mmap) -> None:
         self._map = page

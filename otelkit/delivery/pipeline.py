@@ -35,6 +35,7 @@ from otelkit.delivery.report import FlushReport, report_dead_processes
 from otelkit.delivery.sender import Sender
 from otelkit.delivery.spool import Spool
 from otelkit.runtime import guard
+from otelkit.runtime.bell import Bell
 
 logger = logging.getLogger("otelkit.delivery")
 
@@ -65,7 +66,7 @@ class Pipeline:
     def __init__(self, options: PipelineOptions) -> None:
         self._options = options
         self.ledger = Ledger(options.state_dir, options.service)
-        self._wake = threading.Event()
+        self._wake = Bell()
         recorder = Recorder(options.recorder, self.ledger.started_ns, self.start) if options.recorder else None
         self.recorder = recorder
         self.spans = self._queue(
@@ -78,7 +79,8 @@ class Pipeline:
         self._outbox = Outbox(SIGNALS, options.max_pending_bytes)
         self._in_hand = dict.fromkeys(SIGNALS, 0)
         self._moving = threading.Lock()  # held while records change their place, so that they can be counted
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()  # a finalizer may record while this thread starts the others
+        self._start_begun = False
         self._requests: deque[_FlushRequest] = deque()
         self._closing = False
         self._armed = False
@@ -88,7 +90,7 @@ class Pipeline:
         if options.recorder is not None:
             self._recovery = Recovery(options.recorder, self.ledger, self._packing, self._offer)
         self._sender = Sender(
-            self._outbox, self.ledger, options.destinations, self.spool, self._wake.set, quiet=options.quiet
+            self._outbox, self.ledger, options.destinations, self.spool, self._wake.ring, quiet=options.quiet
         )
         self._threads: list[threading.Thread] = []
 
@@ -101,7 +103,7 @@ class Pipeline:
     ) -> SignalQueue[R]:
         return SignalQueue(
             self.ledger.signals[signal], limits, weigh=weigh, note=note,
-            release=self.recorder.release if self.recorder else None, start=self.start, wake=self._wake.set,
+            release=self.recorder.release if self.recorder else None, start=self.start, wake=self._wake.ring,
         )  # fmt: skip
 
     def _open_spool(self) -> Spool | None:
@@ -163,7 +165,7 @@ class Pipeline:
             self._drain(deadline, final=True)
         self.spans.closed = self.logs.closed = True
         self._closing = True
-        self._wake.set()
+        self._wake.ring()
         for thread in self._threads[:1]:
             thread.join(max(0.0, deadline - time.monotonic()))
         self.spans.sweep()
@@ -233,8 +235,9 @@ class Pipeline:
         if self.spans.started or not self._armed:
             return
         with self._starting:
-            if self.spans.started:
+            if self._start_begun:
                 return
+            self._start_begun = True
             self.ledger.open_page()
             if self.ledger.file_error is not None:
                 logger.warning(
@@ -260,7 +263,7 @@ class Pipeline:
         self.start()
         request = _FlushRequest(threading.Event(), final)
         self._requests.append(request)
-        self._wake.set()
+        self._wake.ring()
         if not self._threads:
             self._serve_requests()
         # At the end the process's own work is not given up for the network's deadline: its sums are nowhere else.
@@ -288,7 +291,6 @@ class Pipeline:
         }
         while not self._closing:
             self._wake.wait(max(0.0, min(due.values()) - time.monotonic()))
-            self._wake.clear()
             now = time.monotonic()
             soon = now + _TOGETHER_S
             if due["metrics"] <= soon:

@@ -67,7 +67,7 @@ class Recorder:
         self._start = start
         self._redaction = options.redaction
         self._attributes = AttributeEncoder(options.redaction)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may record while this thread makes the file
         self._fds: list[int] = []
         self._map: Any = None
         self._free: deque[int] = deque()  # taken at the front, given back at the end: an ended span's slot is used last
@@ -75,7 +75,7 @@ class Recorder:
         self._described: dict[int, tuple[int, int]] = {}
         self._names: dict[str, bytes] = {}
         self._armed = False
-        self._opened = False
+        self._begun = self._opened = False
         self.missed = 0
         self.failure: str | None = None
 
@@ -180,7 +180,8 @@ class Recorder:
         if not self._armed:
             return False
         with self._lock:
-            if not self._opened:
+            if not self._begun:
+                self._begun = True
                 self._make()
                 self._opened = True
                 self._start()
@@ -234,12 +235,12 @@ class Recorder:
             for suffix in (RING, CRASH):
                 with contextlib.suppress(OSError):
                     path.with_suffix(suffix).unlink()
-        self._opened = True
+        self._begun = self._opened = True
         self._let_go()
 
     def abandon(self) -> None:
         """In a forked child: the file is the parent's."""
-        self._opened = True
+        self._begun = self._opened = True
         self._free = deque()
         self._open = {}
         self._map = None

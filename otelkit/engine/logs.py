@@ -24,7 +24,7 @@ from otelkit.engine.attributes import SIMPLE, AttributeLimits, Taken
 from otelkit.engine.context import SPAN_KEY, variable
 from otelkit.engine.seams import ForklessLoggerProvider
 from otelkit.engine.span import Span
-from otelkit.runtime import guard
+from otelkit.runtime import fork, guard
 from otelkit.signals import correlation
 
 _KEPT_LOGGERS = 1024
@@ -265,6 +265,9 @@ class Logger(sdk.Logger):
         record = _new(Record)
         span = (context or variable.get()).get(SPAN_KEY)
         if span is None:
+            fork.check()
+            logging = self._provider.logging or logging
+            put = logging.put or put
             record.trace_id = record.span_id = record.flags = 0
         elif type(span) is Span:
             record.trace_id = span.trace_id

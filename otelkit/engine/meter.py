@@ -54,7 +54,7 @@ class Meter(api.Meter):
         self._real: api.Meter = api.NoOpMeter(name)
         self._metering: Metering | None = None
         self._instruments: dict[tuple[Any, ...], Instrument[Any]] = {}
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         self.states: set[str] = set()
         """The names of observable up-down counters: sums that say how the process is."""
 
@@ -77,7 +77,7 @@ class Meter(api.Meter):
 
     def after_fork(self) -> None:
         """In a forked child: a new lock."""
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
 
     def _kept(self, kind: type[Any], make: Callable[..., Any], *key: object, arguments: tuple[Any, ...] = ()) -> Any:
         with self._guard:

@@ -93,7 +93,7 @@ class MeterProvider(ForklessMeterProvider):
     def __init__(self) -> None:
         self.metering: Metering | None = None
         self._mine: dict[tuple[str, str | None, str | None, tuple[tuple[str, Any], ...]], Meter] = {}
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         self._added: tuple[MetricReader, ...] = ()
         self._parts: dict[MetricReader, _SdkPart] = {}
         super().__init__(shutdown_on_exit=False, resource=Resource.get_empty())
@@ -151,7 +151,7 @@ class MeterProvider(ForklessMeterProvider):
 
     def after_fork(self) -> None:
         """In a forked child: the parent's lock may be held by a thread that is not here."""
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         for meter in self._mine.values():
             meter.after_fork()
 

@@ -37,7 +37,7 @@ class Series(Generic[C]):
     def __init__(self, name: str, make: MakeCell[C]) -> None:
         self._name = name
         self._make = make
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._cells: dict[object, C] = {}
         self._overflow: C | None = None
         self.by_items: dict[Items, tuple[C, Kinds | None]] = {}
@@ -53,7 +53,7 @@ class Series(Generic[C]):
                 cell = self._cells.get(key)
                 if cell is None:
                     if len(self._cells) < LIMIT - 1:
-                        cell = self._cells[key] = self._make(Shared(taken))
+                        cell = self._cells.setdefault(key, self._make(Shared(taken)))
                     else:
                         cell = self._overflowing()
         if type(taken) is dict:  # nothing but simple, hashable values
@@ -87,7 +87,7 @@ class Series(Generic[C]):
 
     def reset(self, reset: Callable[[C], None]) -> None:
         """Begins at zero: a new opening, or a forked child. Cells that somebody holds stay valid."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         for cell in self._cells.values():
             reset(cell)
         self._overflow = None

@@ -142,7 +142,9 @@ class SharedMetrics:
                 return 0
             member = self._membership()
             if member is None or member.alone:
-                self._export_own(member)
+                exported = self._export_own(member)
+                if member is not None:
+                    self._publish(member, _flat(exported))  # a sibling may come, and this process be killed
                 return 0
             self._publish_all(member)
             if member.leads():
@@ -265,13 +267,14 @@ class SharedMetrics:
         collected, self._collected = self._collected, None
         return collected
 
-    def _export_own(self, member: Member | None) -> None:
+    def _export_own(self, member: Member | None) -> MetricsData | None:
         collected = self._collect()
         if member is not None:
             member.header.exported_ns = time.time_ns()
         if collected is not None:
             resource = self._options.resource if member is None else self._resource(member)
             self._options.deliver(collected, resource, key=self._everything(resource))
+        return collected
 
     def _lead(self, member: Member) -> None:
         asked = member.header.asked > max(self._answering, member.header.answered)

@@ -146,6 +146,10 @@ class Span(Layers, Informed, sdk.Span):
     def is_recording(self) -> bool:
         return self.end_time is None
 
+    def open_in(self, tracing: Tracing) -> bool:
+        """Whether it has not ended, and goes to this opening when it does."""
+        return self._open is tracing
+
     # -- what it says (its attributes: layers.py)
 
     def update_name(self, name: str) -> None:

@@ -31,7 +31,7 @@ from otelkit.engine.instrumentation_info import info
 from otelkit.engine.seams import ForklessTracerProvider, on_ending
 from otelkit.engine.span import Span
 from otelkit.engine.unsampled import UnsampledSpan
-from otelkit.runtime import guard
+from otelkit.runtime import fork, guard
 from otelkit.signals import correlation
 from otelkit.signals.suppression import SilenceableSampler, silent
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("otelkit.engine")
 
 _SAMPLED, _RANDOM = 0x01, 0x02
-_KEPT_FLAGS = _SAMPLED | _RANDOM
 _KEPT_TRACERS = 1024
 _RANDOM_IDS = RandomIdGenerator()
 _LIMIT = sampling.TraceIdRatioBased.TRACE_ID_LIMIT
@@ -108,9 +107,7 @@ def _root_bound(sampler: sampling.Sampler) -> int | None:
     """Below which trace id a root is sampled, where the sampler is one of those that are asked inline: a
     parent-based one as OTEL_TRACES_SAMPLER makes it. None for every other.
     """
-    if type(sampler) is not SilenceableSampler:
-        return None
-    return sampler.root_bound
+    return sampler.root_bound if type(sampler) is SilenceableSampler else None
 
 
 class TracerProvider(ForklessTracerProvider):
@@ -233,7 +230,7 @@ class Tracer(sdk.Tracer):
     ) -> api.Span:
         tracing = self._provider.tracing
         if tracing is None or tracing.sdk is not None:
-            return self._of_the_sdk(tracing).start_span(
+            return self._of_the_sdk().start_span(
                 name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
             )
         span: api.Span = self.begin(name, kind, None, attributes, context, links, start_time)
@@ -259,7 +256,7 @@ class Tracer(sdk.Tracer):
         tracing = self._provider.tracing
         if tracing is None or tracing.sdk is not None:
             everything = {**shared, **(attributes or {})} if shared else attributes
-            return self._of_the_sdk(tracing).start_span(name, context, kind, everything, links, start_time)
+            return self._of_the_sdk().start_span(name, context, kind, everything, links, start_time)
 
         parent: Any = (variable.get() if context is None else context).get(SPAN_KEY)
         parent_type = type(parent)
@@ -271,6 +268,8 @@ class Tracer(sdk.Tracer):
             flags = parent.flags
             trace_state = parent.trace_state
         else:
+            fork.check()
+            tracing = self._provider.tracing or tracing
             if isinstance(parent, api.Span):
                 foreign = parent.get_span_context()
                 if foreign is not None and not foreign.is_valid:
@@ -362,8 +361,9 @@ class Tracer(sdk.Tracer):
         recorded, sampled = decision.is_recording(), decision.is_sampled()  # type: ignore[no-untyped-call]
         return recorded, sampled, result.attributes, result.trace_state
 
-    def _of_the_sdk(self, tracing: Tracing | None) -> api.Tracer:
-        provider = tracing.sdk if tracing is not None else None
+    def _of_the_sdk(self) -> api.Tracer:
+        fork.check()
+        provider = self._provider.tracing.sdk if self._provider.tracing is not None else None
         if provider is not self._for:
             self._tracer = provider.get_tracer(*self._arguments) if provider is not None else api.NoOpTracer()
             self._for = provider

@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from otelkit.runtime import guard
+from otelkit.runtime import fork, guard
 
 Hook = Callable[[], None]
 
@@ -23,7 +23,13 @@ class _Finder(MetaPathFinder):
     def __init__(self) -> None:
         self.hooks: dict[str, list[Hook]] = {}
         self.late: list[str] = []
+        self.lock = threading.RLock()
         self._looking = threading.local()
+        fork.on_child(self._after_fork)
+
+    def _after_fork(self) -> None:
+        """In a forked child: the lock may be held by a thread that is not here."""
+        self.lock = threading.RLock()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -70,7 +76,6 @@ class _Loader(Loader):
 
 
 _finder = _Finder()
-_lock = threading.Lock()
 _running = threading.local()
 
 
@@ -81,7 +86,7 @@ def when_imported(module: str, hook: Hook) -> None:
     At that moment a submodule is no attribute of its package yet: write `from package.module import name`.
     A module that is being imported just now (by the caller's caller) is due at the next import of anything.
     """
-    with _lock:
+    with _finder.lock:
         if _finder not in sys.meta_path:
             sys.meta_path.insert(0, _finder)
         _finder.hooks.setdefault(module, []).append(hook)
@@ -96,7 +101,7 @@ def when_imported(module: str, hook: Hook) -> None:
 
 def forget_all() -> None:
     """Drops the hooks that have not run, and the finder."""
-    with _lock:
+    with _finder.lock:
         _finder.hooks.clear()
         _finder.late.clear()
         if _finder in sys.meta_path:
@@ -119,7 +124,7 @@ def _run_late() -> None:
 
 
 def _run(module: str) -> None:
-    with _lock:
+    with _finder.lock:
         hooks = _finder.hooks.pop(module, [])
     waiting: list[tuple[str, list[Hook]]] | None = getattr(_running, "waiting", None)
     if waiting is not None:

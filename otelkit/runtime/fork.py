@@ -7,6 +7,7 @@ take an inherited lock, never flush or delete what the parent owns; throw it awa
 from __future__ import annotations
 
 import os
+import random
 import sys
 import threading
 import weakref
@@ -27,6 +28,8 @@ _SWITCH_S = 0.0001
 and waits for the lock after each: with CPython's 5 ms and three busy threads, for longer than a fork may take.
 """
 
+_pid = _begun = os.getpid()
+_late = threading.RLock()
 _children: list[weakref.WeakMethod[Callable[[], None]]] = []
 _installed = False
 _waited = False
@@ -38,8 +41,29 @@ def on_child(method: Callable[[], None]) -> None:
     assert isinstance(method, MethodType)
     _children.append(weakref.WeakMethod(method))
     if not _installed and hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_run)
+        os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
         _installed = True
+
+
+def check() -> None:
+    """Does the hook's work late, in the child of a fork that ran no hooks: uWSGI forks without telling Python.
+
+    Called where a trace begins, so that a request pays for one look at the process id. What the child measured before
+    that is lost.
+    """
+    if os.getpid() != _pid:
+        _run_late()
+
+
+def _run_late() -> None:
+    global _begun, _pid
+    pid = os.getpid()
+    with _late:  # of two threads one does it, and the other one waits
+        if _begun != pid:
+            _begun = pid  # what is done here may check again
+            random.seed()  # as Python's own hook: else all children would make the same ids
+            _run()
+            _pid = pid
 
 
 def _before() -> None:
@@ -57,6 +81,13 @@ def _before() -> None:
 def _after_in_parent() -> None:
     if _waited:
         importing.release()
+
+
+def _after_in_child() -> None:
+    global _late, _pid, _begun
+    _late = threading.RLock()
+    _pid = _begun = os.getpid()
+    _run()
 
 
 def _run() -> None:

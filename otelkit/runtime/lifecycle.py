@@ -74,8 +74,15 @@ def _install_sigterm() -> None:
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
     thread = threading.Thread(target=end_of_process, name="otelkit-shutdown", daemon=True)
-    thread.start()
-    thread.join(_timeout_s + _GRACE_S)
+    try:
+        thread.start()
+    except RuntimeError:  # the system has no room for one
+        # What this thread was interrupted in may hold a lock that it would now wait for: the alarm ends that.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, _timeout_s + _GRACE_S)
+        end_of_process()
+    else:
+        thread.join(_timeout_s + _GRACE_S)
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 

@@ -55,7 +55,7 @@ class Throttle:
     """Lets one message a minute through for each key, and says how many were held back since."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._said: dict[str, tuple[float, int]] = {}
 
     def admit(self, key: str) -> int | None:
@@ -71,4 +71,4 @@ class Throttle:
 
     def reset_after_fork(self) -> None:
         """In a forked child: the parent's lock may be held by a thread that is not here."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()

@@ -64,3 +64,23 @@ def test_a_child_that_is_killed_has_counted(sink: Sink, tmp_path: Path, engine: 
     """
     run_python(source, cwd=tmp_path, environ={"OTELKIT_ENGINE": engine})
     assert sink.one_series("visits")[-1] == 111
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_children_that_are_killed_after_a_flush_have_counted(sink: Sink, tmp_path: Path, engine: str) -> None:
+    """The first of them is alone when it flushes, and gone before the others could look at what it has said."""
+    source = f"""
+    import os, otelkit
+    otelkit.bootstrap("shop", otlp_endpoint={sink.url!r})
+    children = []
+    for number in range(3):
+        child = os.fork()
+        if child == 0:
+            otelkit.count("visits", 10)
+            with otelkit.span("child"): pass
+            os._exit(0 if otelkit.flush(10).ok else 1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    """
+    run_python(source, cwd=tmp_path, environ={"OTELKIT_ENGINE": engine})
+    assert sink.one_series("visits")[-1] == 30

@@ -69,6 +69,8 @@ class _Kept(list[Any]):
 class Intake:
     """Stands where the pipeline stands: keeps what it is given, and makes the bytes of it that the worker makes."""
 
+    recorder = None
+
     def __init__(self) -> None:
         self.spans, self.logs = _Kept(), _Kept()
         self._encoder = Encoder(dict.fromkeys(("traces", "logs"), RESOURCE))

@@ -91,6 +91,14 @@ def wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path, deadlin
     raise AssertionError(f"{url} did not answer in {deadline_s:g} s\n{log.read_text()}")
 
 
+def wait_until_said(log: Path, what: str, times: int = 1, deadline_s: float = 20.0) -> None:
+    """Waits until something stands in a server's log so often."""
+    end = time.monotonic() + deadline_s
+    while (said := log.read_text()).count(what) < times:
+        assert time.monotonic() < end, said
+        time.sleep(0.02)
+
+
 def wait_until_no_worker_starts(log: Path, workers: int, deadline_s: float = 20.0) -> None:
     """Waits until gunicorn has as many workers as it shall have, and all are up.
 

@@ -136,34 +136,6 @@ def test_a_start_after_a_fork_is_the_childs_own(tmp_path: Path, sink: Sink) -> N
     assert len({span.resource["service.instance.id"] for span in sink.spans}) == 3
 
 
-def test_a_fork_after_a_start_sends_the_parents_records_once(tmp_path: Path, sink: Sink) -> None:
-    """Nine queued by the parent arrive as nine; child and grandchild send their own, under their own pid and id."""
-    run(
-        tmp_path,
-        """
-        otelkit.bootstrap("x")
-        for number in range(9):
-            with otelkit.span("parent"): pass
-        pid = os.fork()
-        if pid == 0:
-            with otelkit.span("child"): pass
-            inner = os.fork()
-            if inner == 0:
-                with otelkit.span("grandchild"): pass
-                os._exit(0 if otelkit.flush(10).ok else 1)
-            assert os.waitpid(inner, 0)[1] == 0
-            os._exit(0 if otelkit.flush(10).ok else 1)
-        assert os.waitpid(pid, 0)[1] == 0
-        assert otelkit.flush(10).ok
-        """,
-        sink,
-        OTEL_BSP_SCHEDULE_DELAY="60000",
-    )
-    assert names(sink) == ["child", "grandchild"] + ["parent"] * 9
-    processes = {(span.resource["process.pid"], span.resource["service.instance.id"]) for span in sink.spans}
-    assert len(processes) == len({pid for pid, _ in processes}) == len({instance for _, instance in processes}) == 3
-
-
 def test_an_explicit_instance_id_gets_the_childs_pid(tmp_path: Path, sink: Sink) -> None:
     """It stays recognisable and becomes unique."""
     run(
@@ -185,53 +157,6 @@ def test_an_explicit_instance_id_gets_the_childs_pid(tmp_path: Path, sink: Sink)
     assert found["parent"][0] == "mine"
     assert found["child"][0].startswith("mine")
     assert str(found["child"][1]) in found["child"][0]
-
-
-def test_forks_under_emitting_threads_never_hang(tmp_path: Path, sink: Sink) -> None:
-    """Whatever lock is held at the moment: every child emits, flushes and ends."""
-    finished = run(
-        tmp_path,
-        """
-        import time
-        otelkit.bootstrap("x")
-        stop = False
-        def emit():
-            number = 0
-            while not stop:
-                number += 1
-                with otelkit.span("noise"): pass
-                otelkit.count("noise.count", n=number % 50)
-                otelkit.event("noise")
-                if number % 100 == 0:  # the making of instruments takes locks; each of them is made anew in a child
-                    otelkit.gauge(f"noise.g{number}", 1)
-        threads = [threading.Thread(target=emit) for _ in range(3)]
-        for thread in threads: thread.start()
-        hung = 0
-        for number in range(10):
-            pid = os.fork()
-            if pid == 0:
-                with otelkit.span(f"child {number}"): pass
-                otelkit.count("child.count")
-                os._exit(0 if otelkit.flush(15) is not None else 1)
-            end = time.monotonic() + 30
-            while os.waitpid(pid, os.WNOHANG)[0] == 0:
-                if time.monotonic() > end:
-                    hung += 1
-                    os.kill(pid, 9)
-                    os.waitpid(pid, 0)
-                    break
-                time.sleep(0.005)
-        stop = True
-        for thread in threads: thread.join()
-        print(hung)
-        os._exit(0) if not sys.stdout.flush() else None
-        """,
-        sink,
-        deadline_s=100,  # four threads share one interpreter lock, and each fork waits for its turn
-        OTELKIT_STRICT="0",
-    )
-    assert finished.out.split() == ["0"]
-    assert {name for name in names(sink) if name.startswith("child")} == {f"child {number}" for number in range(10)}
 
 
 def test_after_a_shutdown_a_new_start_works(tmp_path: Path, sink: Sink) -> None:
@@ -530,27 +455,6 @@ def test_a_wrong_keyword_argument_always_raises(tmp_path: Path) -> None:
     assert "traces_sampler='sometimes'" in lines[1]
     assert "neither a FastAPI nor a Starlette application" in lines[2]
     assert lines[3] == "alive"
-
-
-def test_an_unreachable_collector_is_one_warning_and_no_delay(tmp_path: Path) -> None:
-    """The application neither waits nor hears more of it."""
-    finished = run(
-        tmp_path,
-        """
-        import time
-        began = time.monotonic()
-        otelkit.bootstrap("x")
-        for number in range(100):
-            with otelkit.span("one"): pass
-        otelkit.event("e")
-        assert time.monotonic() - began < 2
-        otelkit.flush(0.5)
-        otelkit.flush(0.2)
-        """,
-    )
-    warnings = [line for line in finished.err.splitlines() if "does not take" in line]
-    assert len(warnings) == 1
-    assert warnings[0].startswith("WARNING otelkit.delivery: http://127.0.0.1:")
 
 
 def test_disabled_means_that_nothing_happens_but_propagation(tmp_path: Path, sink: Sink) -> None:

@@ -421,14 +421,6 @@ def test_caplog_sees_what_it_would_see(logs: Started, caplog: pytest.LogCaptureF
     assert bodies(logs) == ["admitted for the export alone", "shown", "debug", "info"]
 
 
-def test_dictconfig_during_an_export_does_not_hang(logs: Started) -> None:
-    """opentelemetry-python#3193."""
-    for _ in range(20):
-        logging.getLogger("shop").warning("x")
-        logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, "incremental": True})
-    logs.flush()
-
-
 # -- what the application prints: each program runs with and without otelkit
 
 SCENES = {

@@ -543,30 +543,6 @@ def test_a_process_that_was_killed_is_reported_by_the_next_one(
     assert said == [f"process {process.pid} (test) ended with 123 records undelivered"]
 
 
-def test_when_no_thread_can_start_the_end_still_delivers(
-    tmp_path: Path, sink: Sink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While the interpreter ends, or where the system has no more threads: no exception, and nothing lost."""
-    pipeline = a_pipeline(sink.url, tmp_path)
-
-    start_thread = threading.Thread.start
-
-    def start(self: threading.Thread) -> None:
-        if self.name.startswith("otelkit"):
-            raise RuntimeError("can't start new thread")
-        start_thread(self)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", start)
-        pipeline.spans.put(a_span(0))
-        pipeline.spans.put(a_span(1))
-        began = time.monotonic()
-        report = pipeline.shutdown(3.0)
-        assert time.monotonic() - began < 2.5
-    assert report.ok
-    assert received(sink) == [0, 1]
-
-
 def test_a_forked_child_that_abandons_sends_nothing_of_its_parent(tmp_path: Path, sink: Sink) -> None:
     """The parent's records arrive once, the child's late ones nowhere, and no call in the child hangs."""
     pipeline = a_pipeline(sink.url, tmp_path)

@@ -442,36 +442,6 @@ def test_an_async_generator_works_as_a_context_manager(exported: Started) -> Non
     assert ended_in_error(exported.spans()["session"])
 
 
-def test_a_streamed_response_closed_by_another_task_ends_its_span(
-    exported: Started, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Steps in different tasks, and so in different contexts, raise and log nothing."""
-
-    @otelkit.traced("rows")
-    async def rows() -> AsyncGenerator[int, None]:
-        yield 1
-        yield 2
-
-    async def consume() -> None:
-        generator = rows()
-
-        async def step() -> int:
-            return await anext(generator)
-
-        assert await asyncio.create_task(step()) == 1
-        assert await asyncio.create_task(step()) == 2
-        await asyncio.create_task(_close(generator))
-        assert current() == ""
-
-    asyncio.run(consume())
-    assert "rows" in exported.spans()
-    assert caplog.records == []
-
-
-async def _close(generator: AsyncGenerator[Any, Any]) -> None:
-    await generator.aclose()
-
-
 def test_tracing_does_not_change_what_a_function_returns(exported: Started) -> None:
     """Objects pass through by identity, whatever they are."""
     thing: Callable[[], None] = lambda: None  # noqa: E731
