@@ -101,7 +101,8 @@ def _beside(results: Sequence[Result]) -> list[tuple[str, ...]]:
         found = [_summed(result, signal) for result in results]
         rows.append((f"{_KINDS[signal]} made", *(str(each.accepted) for each in found)))
         rows.append(("unique received", *(str(each.received) for each in found)))
-        rows.append(("lost", *(f"{each.lost} ({_percent(each)})" for each in found)))
+        if signal != "metrics":  # of a running sum a later point says what a lost one would have said
+            rows.append(("lost", *(f"{each.lost} ({_percent(each)})" for each in found)))
     rows.append(("received again", *(str(result.again) for result in results)))
     rows.append(("ended by SIGTERM, SIGKILL", *(f"{result.stopped}, {result.killed}" for result in results)))
     rows.append(("longest end after SIGTERM, s", *(f"{result.longest_ending_s:.1f}" for result in results)))

@@ -51,17 +51,15 @@ def _soaked(name: str, python: Path, folder: Path, seconds: float, events: Seque
     with ExitStack() as stack:
         environ, log = clean_environment(), folder / "collector.log"
         collector = stack.enter_context(child(sys.executable, "benchmarks.collector", environ=environ, log=log))
-        soak = _Soak(name, python, folder, collector)
-        stack.callback(soak.stop)
-        return soak.run(seconds, events)
+        return _Soak(name, python, folder, collector, stack).run(seconds, events)
 
 
 class _Soak:
     """One peer's. The long-lived service has otelkit's defaults; the restarted one writes all ahead, so that SIGKILL
-    takes little with it.
+    takes little with it. What still runs at a failure ends with `stack`.
     """
 
-    def __init__(self, name: str, python: Path, folder: Path, collector: Child) -> None:
+    def __init__(self, name: str, python: Path, folder: Path, collector: Child, stack: ExitStack) -> None:
         self._name = name
         self._collector = collector
         state = folder / "state"
@@ -72,16 +70,13 @@ class _Soak:
             OTELKIT_STATE_DIR=str(state),
             OTELKIT_SPOOL_MAX_BYTES=str(SPOOL_MAX_BYTES),
         )
-        self._running: list[Service] = []
-        self._long_lived = self._service(Start(python, name, RATE / 2, environ, folder, state), "long-lived")
+        self._long_lived = Service(Start(python, name, RATE / 2, environ, folder, state), "long-lived")
+        stack.callback(self._long_lived.kill)
         always = {**environ, "OTELKIT_SPOOL": "always"}
-        self._restarted = self._service(Start(python, name, RATE / 2, always, folder, state), "restarted")
+        self._restarted = Service(Start(python, name, RATE / 2, always, folder, state), "restarted")
+        stack.callback(self._restarted.kill)
+        self._services = (self._long_lived, self._restarted)
         self._samples: list[Sample] = []
-
-    def _service(self, start: Start, name: str) -> Service:
-        service = Service(start, name)
-        self._running.append(service)
-        return service
 
     def run(self, seconds: float, events: Sequence[Event]) -> Result:
         """Does all events in their time, then has everything sent, and counts."""
@@ -92,7 +87,7 @@ class _Soak:
         self._until(started, seconds, deque(event for event in events if event.at_s > warm))
         self._drain()
         fds_end = self._open_files()
-        for service in (self._long_lived, self._restarted):
+        for service in self._services:
             service.end()
         return self._result(seconds, fds_warm, fds_end)
 
@@ -127,7 +122,7 @@ class _Soak:
         while not self._restarted.process.has_ended and time.monotonic() < deadline:
             time.sleep(_POLL_INTERVAL_S)
         self._restarted.tend()
-        for service in (self._long_lived, self._restarted):
+        for service in self._services:
             service.process.ask()
             while service.waiting() and time.monotonic() < deadline:
                 service.process.ask()
@@ -136,32 +131,25 @@ class _Soak:
         answer = self._collector.ask(unique=True)
         unique: Mapping[str, Mapping[str, int]] = answer["unique"]
         ended = self._restarted.ended
-        services = {service.name: balance(service.ended, unique.get(service.name, {})) for service in self._running}
+        balances = {each.name: balance(each.ended, unique.get(each.name, {})) for each in self._services}
         killed = sum(each.killed for each in ended)
-        left = left_by_the_killed(ended)
-        said = reported(self._restarted.log.read_text(errors="replace"))
         return Result(
             peer=self._name,
             seconds=seconds,
-            services=services,
+            services=balances,
             again=_sum(answer["all"]) - _sum(unique),
-            uncounted=sum(uncounted(found, killed) for found in services.values()),
+            uncounted=uncounted(balances["long-lived"], 0) + uncounted(balances["restarted"], killed),
             stopped=len(ended) - killed,
             killed=killed,
             longest_ending_s=max(each.ending_s for each in ended),
-            left_by_the_killed=left,
-            reported=said,
+            left_by_the_killed=left_by_the_killed(ended),
+            reported=reported(self._restarted.log.read_text(errors="replace")),
             left_on_disk=sum(1 for _ in self._spool.glob("*/*/*.segment")),
             fds_warm=fds_warm,
             fds_end=fds_end,
             spool_cap=SPOOL_MAX_BYTES,
             samples=self._samples,
         )
-
-    def stop(self) -> None:
-        """Ends what still runs, where the soak has failed."""
-        for service in self._running:
-            service.kill()
 
 
 def _sum(counts: Mapping[str, Mapping[str, int]]) -> int:
