@@ -55,10 +55,18 @@ class Balance:
     def unexplained(self) -> int:
         """What no ledger tells the fate of: neither received, nor dropped by a reason, nor in memory at a kill.
 
-        A record that arrived in the moment of its process's death is in that process's ledger as in memory: more may
-        arrive than the ledgers promise, never less.
+        More may arrive than the ledgers promise, never less.
         """
-        return max(0, self.accepted - sum(self.dropped.values()) - self.killed - self.received)
+        return max(0, -self._beyond)
+
+    @property
+    def all_the_same(self) -> int:
+        """What arrived though a ledger calls it lost: its process was killed before it knew of the answer."""
+        return max(0, self._beyond)
+
+    @property
+    def _beyond(self) -> int:
+        return self.received + sum(self.dropped.values()) + self.killed - self.accepted
 
     @property
     def adds_up(self) -> bool:

@@ -89,9 +89,9 @@ def shown(results: Mapping[str, Result]) -> str:
     lines = [table(("", *(peer(name).title for name in results)), _beside(list(results.values())))]
     own = results.get("otelkit")
     if own is not None:
-        head = ("otelkit's ledger", "accepted", "received", "lost at SIGKILL", "dropped", "unexplained")
-        failures = own.failures()
-        lines += [table(head, _ledger(own)), "\n".join(f"FAILED: {each}" for each in failures) or "All holds."]
+        losses = ("lost at SIGKILL", "dropped", "of these received", "unexplained")
+        lines.append(table(("otelkit's ledger", "accepted", "received", *losses), _ledger(own)))
+        lines.append("\n".join(f"FAILED: {each}" for each in own.failures()) or "All holds.")
     return "\n\n".join(lines)
 
 
@@ -142,6 +142,7 @@ def _ledger(result: Result) -> list[tuple[str, ...]]:
             str(each.received),
             str(each.killed),
             ", ".join(f"{reason} {count}" for reason, count in each.dropped.items()) or "0",
+            str(each.all_the_same),
             str(each.unexplained),
         )
         for service, balances in result.services.items()

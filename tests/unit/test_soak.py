@@ -109,6 +109,7 @@ def test_what_a_ledger_says_is_lost_is_explained() -> None:
 def test_what_arrived_in_the_moment_of_the_kill_may_be_more_than_the_ledger_promises() -> None:
     """But never more than was accepted."""
     killed = [ended(Account(accepted=100, delivered=90), made=100, killed=True)]
+    assert spans(killed, received=97).all_the_same == 7
     assert spans(killed, received=100).adds_up
     assert not spans(killed, received=101).adds_up
 
