@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import comparison, latency, memory, micro, report, requests, soak, starts, tasks, throughput
+from benchmarks import comparison, latency, memory, micro, report, requests, starts, tasks, throughput
 from benchmarks.environments import FOLDER, peer_environment, versions
 from benchmarks.peers import NAMES, peer
 from benchmarks.rounds import Comparison
+from benchmarks.soak.result import shown as shown_soak
+from benchmarks.soak.run import measure as measure_soak
 from otelkit.config.settings import TABLE
 
 Part = Callable[[argparse.Namespace], tuple[object, bool]]
@@ -87,8 +89,8 @@ def _memory(options: argparse.Namespace) -> tuple[object, bool]:
 
 
 def _soak(options: argparse.Namespace) -> tuple[object, bool]:
-    found = soak.measure(options.peers, seconds=60 * options.minutes, seed=options.seed)
-    print(f"\n{soak.shown(found)}", flush=True)
+    found = measure_soak(options.peers, seconds=60 * options.minutes, seed=options.seed)
+    print(f"\n{shown_soak(found)}", flush=True)
     holds = not any(result.failures() for name, result in found.items() if name == "otelkit")
     return {name: asdict(result) for name, result in found.items()}, holds
 

@@ -69,10 +69,12 @@ class Service:
             self.process.signal(number)
 
     def tend(self) -> None:
-        """Starts the next process where the last one has ended. Raises RuntimeError where nobody had ended it."""
+        """Starts the next process where the last one has ended. Raises RuntimeError where nobody had ended it, with the
+        end of what it logged.
+        """
         if self.process.has_ended:
             if self._signalled is None:
-                raise RuntimeError(f"{self.name} has ended by itself: see {self.log}")
+                self.process.hear()
             self._note_end()
             self.process = self._started()
 

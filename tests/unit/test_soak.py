@@ -16,13 +16,13 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from benchmarks import latency, soak
+from benchmarks import latency
 from benchmarks.__main__ import DEFAULT, PARTS
 from benchmarks.collector import FAILURES, identified
 from benchmarks.processes import Child, child, clean_environment
 from benchmarks.report import mean_ratio, slope
 from benchmarks.soak.balance import Balance, Ended, balance, left_by_the_killed, reported, uncounted
-from benchmarks.soak.result import Sample
+from benchmarks.soak.result import Result, Sample, shown
 from benchmarks.soak.schedule import STOPS, schedule, warm_up_s
 from otelkit.config.settings import SIGNALS, Signal
 from otelkit.delivery.ledger import Account, DropReason, LedgerPage
@@ -139,10 +139,10 @@ def test_what_the_next_start_says_is_read_from_its_log() -> None:
 FINE = {signal: Balance(100, 100, {}, 0, 100) for signal in SIGNALS}
 
 
-def result(**changes: object) -> soak.Result:
+def result(**changes: object) -> Result:
     """A soak of half an hour in which all holds, or with these changes."""
     samples = [Sample(float(second), 60_000_000, 1000) for second in range(1800)]
-    found = soak.Result(
+    found = Result(
         peer="otelkit", seconds=1800.0, services={"shop": FINE}, again=0, uncounted=0, stopped=1, killed=1,
         longest_ending_s=0.1, left_by_the_killed={}, reported={}, left_on_disk=0, fds_warm=20, fds_end=20,
         spool_cap=1000, samples=samples,
@@ -183,14 +183,14 @@ def lossy(signal: Signal) -> Mapping[str, Mapping[Signal, Balance]]:
 def test_a_soak_fails_by_each_of_its_criteria(changes: dict[str, object], complaint: str | None) -> None:
     """And says which; growth of memory and of open files is judged in long soaks alone."""
     found = result(**changes)
-    shown = soak.shown({"otelkit": found})
+    table = shown({"otelkit": found})
     if complaint is None:
         assert found.failures() == []
-        assert "All holds." in shown
+        assert "All holds." in table
     else:
         (failure,) = found.failures()
         assert complaint in failure
-        assert f"FAILED: {failure}" in shown
+        assert f"FAILED: {failure}" in table
 
 
 def test_the_peers_stand_beside_each_other() -> None:
@@ -199,8 +199,8 @@ def test_the_peers_stand_beside_each_other() -> None:
         "long-lived": {signal: Balance(50, 50, {"superseded": 10}, 0, 30) for signal in SIGNALS},
         "restarted": {signal: Balance(50, 50, {}, 0, 50) for signal in SIGNALS},
     }
-    shown = soak.shown({"otelkit": result(), "contrib": result(peer="contrib", services=services)})
-    rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:4]] for line in shown.splitlines()
+    table = shown({"otelkit": result(), "contrib": result(peer="contrib", services=services)})
+    rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:4]] for line in table.splitlines()
             if line.startswith("|")}  # fmt: skip
     assert rows["spans made"] == ["100", "100"]
     assert rows["lost"] == ["0 (0.00 %)", "10 (10.00 %)"]
