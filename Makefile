@@ -29,7 +29,8 @@ lint: $(DEV)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Every part takes about a quarter of an hour; the peers' environments (benchmarks/.env-*) are made in the first run.
+# Every part takes about a quarter of an hour, but for the soak (half an hour), which runs only when it is named. The
+# peers' environments (benchmarks/.env-*) are made in the first run.
 bench: $(DEMO)
 	@$(BIN)/python -m benchmarks $(ARGS)
 

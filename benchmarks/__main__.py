@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import comparison, memory, micro, report, requests, starts, tasks, throughput
+from benchmarks import comparison, latency, memory, micro, report, requests, starts, tasks, throughput
 from benchmarks.environments import FOLDER, peer_environment, versions
 from benchmarks.peers import NAMES, peer
 from benchmarks.rounds import Comparison
+from benchmarks.soak.result import shown as shown_soak
+from benchmarks.soak.run import measure as measure_soak
 from otelkit.config.settings import TABLE
 
 Part = Callable[[argparse.Namespace], tuple[object, bool]]
@@ -27,7 +29,7 @@ def main() -> None:
     print("\n".join(f"{name}: {value}" for name, value in report.machine().items()), flush=True)
     figures: dict[str, object] = {"machine": report.machine()}
     complete = True
-    for name in options.parts or PARTS:
+    for name in options.parts or DEFAULT:
         figures[name], all_measured = PARTS[name](options)
         complete &= all_measured
     if options.json is not None:
@@ -86,6 +88,19 @@ def _memory(options: argparse.Namespace) -> tuple[object, bool]:
     return figures, not any(isinstance(each, str) for each in found.values())
 
 
+def _soak(options: argparse.Namespace) -> tuple[object, bool]:
+    found = measure_soak(options.peers, seconds=60 * options.minutes, seed=options.seed)
+    print(f"\n{shown_soak(found)}", flush=True)
+    holds = not any(result.failures() for name, result in found.items() if name == "otelkit")
+    return {name: asdict(result) for name, result in found.items()}, holds
+
+
+def _latency(options: argparse.Namespace) -> tuple[object, bool]:
+    found = latency.measure(rounds=options.latency_rounds, requests=options.latency_requests)
+    print(f"\n{latency.shown(found)}", flush=True)
+    return [asdict(each) for each in found], True
+
+
 PARTS: dict[str, Part] = {
     "requests": _requests,
     "tasks": _tasks,
@@ -93,7 +108,11 @@ PARTS: dict[str, Part] = {
     "starts": _starts,
     "throughput": _throughput,
     "memory": _memory,
+    "soak": _soak,
+    "latency": _latency,
 }
+DEFAULT = tuple(name for name in PARTS if name not in ("soak", "latency"))
+"""What is measured when nothing is named: the others take as long as all of these."""
 
 
 def _options() -> argparse.Namespace:
@@ -101,12 +120,17 @@ def _options() -> argparse.Namespace:
     # A choice that this version of otelkit does not have would measure the default under another name.
     peers = tuple(name for name in NAMES if name != "otelkit_sdk" or "OTELKIT_ENGINE" in TABLE)
     parts = tuple(PARTS)
-    parser.add_argument("parts", nargs="*", type=_one_of(parts), help=f"some of {', '.join(parts)}; else all")
+    which = f"some of {', '.join(parts)}; else {', '.join(DEFAULT)}"
+    parser.add_argument("parts", nargs="*", type=_one_of(parts), help=which)
     parser.add_argument("--peers", type=_some_of(peers), default=peers, help=f"comma list of {', '.join(peers)}")
     parser.add_argument("--rounds", type=_positive, default=5, help="rounds of everything (%(default)s)")
     parser.add_argument("--requests", type=_positive, default=500, help="of a route, or tasks, a round (%(default)s)")
     parser.add_argument("--seconds", type=_positive, default=15, help="how long throughput is held (%(default)s)")
     parser.add_argument("--memory-requests", type=_positive, default=100_000, help="(%(default)s)")
+    parser.add_argument("--minutes", type=_positive_time, default=30.0, help="how long the soak is (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the soak's outages and restarts (%(default)s)")
+    parser.add_argument("--latency-rounds", type=_positive, default=10, help="(%(default)s)")
+    parser.add_argument("--latency-requests", type=_positive, default=6000, help="of a server, a round (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     return parser.parse_args()
 
@@ -115,6 +139,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def _positive_time(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError("more than 0")
     return number
 
 

@@ -54,6 +54,15 @@ class Child:
         self._process.stdin.flush()
         return self.hear()
 
+    def signal(self, number: int) -> None:
+        """Sends it a signal, unless it has ended."""
+        self._process.send_signal(number)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process.poll() is not None
+
 
 @contextmanager
 def child(python: str | Path, *words: str, environ: Mapping[str, str], log: Path) -> Iterator[Child]:

@@ -51,7 +51,7 @@ def text(message: bytes, *path: int) -> str:
 
 def points_in(body: bytes) -> int:
     """How many metric points an ExportMetricsServiceRequest has."""
-    return sum(1 for metric in within(body, 1, 2, 2) for _ in _points_of(metric))
+    return sum(1 for metric in within(body, 1, 2, 2) for _ in points_of(metric))
 
 
 def _spans(body: bytes, counts: Counts) -> None:
@@ -66,10 +66,11 @@ def _logs(body: bytes, counts: Counts) -> None:
 
 def _points(body: bytes, counts: Counts) -> None:
     for metric in within(body, 1, 2, 2):
-        counts["points"][text(metric, 1)] += sum(1 for _ in _points_of(metric))
+        counts["points"][text(metric, 1)] += sum(1 for _ in points_of(metric))
 
 
-def _points_of(metric: bytes) -> Iterator[bytes]:
+def points_of(metric: bytes) -> Iterator[bytes]:
+    """The points of a metric."""
     gauge, summation, histogram, exponential = 5, 7, 9, 10
     for kind in (gauge, summation, histogram, exponential):
         yield from within(metric, kind, 1)

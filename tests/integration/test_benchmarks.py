@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import memory, micro, requests, rounds, tasks, throughput
+from benchmarks import latency, memory, micro, requests, rounds, tasks, throughput
 from benchmarks.environments import CHECKOUT
 from benchmarks.peers import peer
 from benchmarks.processes import child, clean_environment, sink
 from benchmarks.rounds import Comparison
+from benchmarks.soak import run as soak_run
 
 HERE = Path(sys.executable)
 
@@ -108,6 +109,27 @@ def test_throughput_is_of_records_that_all_arrived(tmp_path: Path) -> None:
     assert kept is not None
     assert 0 < kept < 250  # the rate is the machine's affair
     assert overflowed is None
+
+
+def test_a_soak_of_seconds_loses_nothing_that_nobody_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outages and restarts are real: batches waited on disk, a SIGKILL lost what the next start told."""
+    monkeypatch.setattr(soak_run, "micro_environment", lambda: HERE)
+    found = soak_run.measure(("otelkit",), seconds=6.0, seed=49)["otelkit"]
+    assert found.failures() == []
+    assert found.stopped >= 2, "one by the schedule, and the last"
+    assert found.killed >= 1
+    assert found.largest_spool > 0
+    for balances in found.services.values():
+        assert all(each.received > 100 for each in balances.values())
+        assert all(each.lost <= each.killed for each in balances.values()), "nothing was dropped"
+
+
+def test_latency_is_compared_with_a_collector_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round of real servers; a collector that was not as it should be would have raised."""
+    monkeypatch.setattr(latency, "_WARM_UP", 20)
+    (pair,) = latency.measure(rounds=1, requests=200)
+    assert 0.1 < pair.healthy_ms < 10_000
+    assert 0.1 < pair.hanging_ms < 10_000
 
 
 def test_unknown_peers_and_parts_are_refused() -> None:
