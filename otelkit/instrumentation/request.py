@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
@@ -50,6 +51,7 @@ class Request:
         "_context_token",
         "_done",
         "_error",
+        "_holder",
         "_holder_token",
         "_last_byte_ns",
         "_layer",
@@ -104,11 +106,13 @@ class Request:
             own |= http.captured_headers(
                 "request", scope["headers"], layer.capture_request_headers, layer.sanitize_headers
             )
-        context = None
+        self._holder_token, holder = correlation.open_holder({correlation.REQUEST_ID: self.id})
+        # uvicorn starts a pipelined request's task within the last `send` of the one before: that is not its parent.
+        context = Context() if correlation.follows_another(self._holder_token) else None
         if carried:
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-            context = propagate.extract(headers, getter=_getter)
-        self._holder_token, holder = correlation.open_holder({correlation.REQUEST_ID: self.id})
+            context = propagate.extract(headers, context, getter=_getter)
+        self._holder = holder
         self.span: Span = layer.tracer.begin(
             method if method != "_OTHER" else "HTTP", SpanKind.SERVER, start.shared, own, context
         )
@@ -170,7 +174,7 @@ class Request:
         """Ends the span and records the metrics; a second call does nothing."""
         if self._done:
             return
-        self._done = True
+        self._done = self._holder.over = True
         try:
             self._finish()
         except Exception:  # noqa: BLE001 - a request is answered whatever telemetry does

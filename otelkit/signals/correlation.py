@@ -21,13 +21,14 @@ _KNOWN_NAMES = {"user_id": "user.id", "session_id": "session.id", "request_id": 
 
 
 class Holder:
-    """What is bound in one request or task, and the span that stands for it."""
+    """What is bound in one request or task, and the span that stands for it; `over` once that has ended."""
 
-    __slots__ = ("entry_span", "values")
+    __slots__ = ("entry_span", "over", "values")
 
     def __init__(self, values: Mapping[str, Value]) -> None:
         self.values: Shared | None = Shared(values) if values else None
         self.entry_span: Span | None = None
+        self.over = False
 
     def bind(self, values: Mapping[str, Value]) -> None:
         """Adds values."""
@@ -52,6 +53,12 @@ def open_holder(values: Mapping[str, Value]) -> tuple[Token[Holder | None], Hold
     """Begins a request or task with these values; give the token to `close_holder`."""
     holder = Holder(values)
     return _holder.set(holder), holder
+
+
+def follows_another(token: Token[Holder | None]) -> bool:
+    """Whether the context that a holder was opened in is that of a request or task that is over."""
+    earlier = token.old_value
+    return type(earlier) is Holder and earlier.over
 
 
 def close_holder(token: Token[Holder | None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import logging
 import re
+import socket
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
 
@@ -174,6 +175,33 @@ def test_the_callers_trace_and_request_id(exported: Exported, serve: Serve) -> N
     assert answer["x-request-id"] == "order-17"
     assert answer["server-timing"].startswith(f'traceparent;desc="00-{TRACE}-{first.span_id}-')
     assert re.fullmatch("[0-9a-f]{32}", other["x-request-id"])
+
+
+def test_pipelined_requests_have_traces_of_their_own(exported: Exported, serve: Serve) -> None:
+    """uvicorn starts the next request's task in the context of the one before; what was bound there ends with it."""
+    app = FastAPI()
+
+    @app.get("/{number}")
+    async def one(number: int) -> None:
+        otelkit.bind(number=number)
+        with otelkit.span("inside"):
+            pass
+
+    asked = b"".join(b"GET /%d HTTP/1.1\r\nhost: shop\r\n\r\n" % number for number in range(20))
+    with serve(app) as url:
+        parts = urlsplit(url)
+        with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:  # type: ignore[arg-type]
+            connection.sendall(asked)
+            answered = b""
+            while answered.count(b"HTTP/1.1 200") < 20:
+                answered += connection.recv(65536)
+    requests = [span for span in exported.spans if span.name == "GET /{number}"]
+    assert [span.parent_id for span in requests] == [""] * 20
+    assert len({span.trace_id for span in requests}) == 20
+    inside = {span.parent_id: span for span in exported.spans if span.name == "inside"}
+    assert inside.keys() == {span.span_id for span in requests}
+    for number, span in enumerate(requests):
+        assert inside[span.span_id].attributes["number"] == number
 
 
 def test_bound_values_reach_every_span_and_log(exported: Exported, serve: Serve) -> None:
