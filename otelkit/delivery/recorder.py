@@ -28,20 +28,17 @@ from otelkit.delivery.causes import boot_id, oom_kills
 from otelkit.delivery.ledger import private_directory
 from otelkit.delivery.records import Attributes
 
-SLOTS = 4096
 RING, CRASH = ".ring", ".crash"
 SPAN_ATTRIBUTE = b"\x4a"
-_BYTES = ring.HEADER_BYTES + SLOTS * ring.SLOT_BYTES
-_HALF = (1 << 64) - 1
-_CACHED_NAMES = 2048
-_FEW = SLOTS // 8
+_FEW = ring.SLOTS // 8
 _FORGOTTEN_NS = 600 * 10**9  # a span that is open for longer gives its slot up where slots are few
 _REDACTED = b"[REDACTED]"
 
 _write = ring.SLOT.pack_into
+_write_end = ring.END.pack_into
 _write_time = struct.Struct("<Q").pack_into
 _write_length = struct.Struct("<I").pack_into
-_identity = struct.Struct("<Q16xQ").unpack_from  # span id, end
+_read_number = struct.Struct("<Q").unpack_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +69,8 @@ class Recorder:
         self._map: Any = None
         self._free: deque[int] = deque()  # taken at the front, given back at the end: an ended span's slot is used last
         self._open: dict[int, Any] = {}
+        self._trace: tuple[int, bytes] = (0, b"")
         self._described: dict[int, tuple[int, int]] = {}
-        self._names: dict[str, bytes] = {}
         self._armed = False
         self._begun = self._opened = False
         self.missed = 0
@@ -99,14 +96,18 @@ class Recorder:
         except AttributeError:  # nobody has encoded them yet
             content = b""
         try:
+            name = span.name.encode()
             trace_id = span.trace_id
-            name = self._names.get(span.name)
-            if name is None:
-                name = self._name(span.name)
+            known, encoded = self._trace
+            if known is not trace_id:  # a trace's spans have its number in common, and follow each other
+                encoded = trace_id.to_bytes(16, "big")
+                self._trace = trace_id, encoded
             _write(
-                self._map, slot, trace_id >> 64, trace_id & _HALF, span.span_id, span.parent_id, span.start_time, 0,
-                span.flags, span.kind._value_, 0, len(name), len(content), name, content, ring.OPEN,
+                self._map, slot, encoded, span.span_id, span.parent_id, span.start_time,
+                span.flags, span.kind._value_, 0, len(name), len(content), name, 0, ring.OPEN,
             )  # fmt: skip
+            if content:
+                self._fill(slot, content)
             span.slot = slot
             self._open[slot] = span
         except Exception:  # noqa: BLE001 - whatever an application gave as a name or a time
@@ -117,13 +118,13 @@ class Recorder:
         """Notes that a span has ended: until `release` it is one that nobody else has."""
         try:
             slot = span.slot
-            if self._open[slot].span_id != span.span_id:
+            begun = self._open.pop(slot)
+            if begun is not span and begun.span_id != span.span_id:
+                self._open[slot] = begun
                 return
-            del self._open[slot]
-            _write_time(self._map, slot + ring.END_AT, span.end_time)
             if span.details is not None:
                 self._map[slot + ring.STATUS_AT] = span.details.status.status_code.value
-            self._map[slot + ring.STATE_AT] = ring.ENDED
+            _write_end(self._map, slot + ring.END_AT, span.end_time, ring.ENDED)
             self._free.append(slot)
         except Exception:  # noqa: BLE001 - it was not noted, or in the process that this one was forked from
             self.missed += 1
@@ -143,10 +144,12 @@ class Recorder:
                 content = _REDACTED
             name = (record.event_name or "")[: ring.NAME_BYTES].encode("utf-8", "replace")
             _write(
-                self._map, slot, record.trace_id >> 64, record.trace_id & _HALF, record.span_id, 0,
-                record.timestamp or 0, record.observed_timestamp or 0, record.flags, record.severity_number, 0,
-                len(name), len(content), name, content, ring.LOG,
+                self._map, slot, record.trace_id.to_bytes(16, "big"), record.span_id, 0, record.timestamp or 0,
+                record.flags, record.severity_number, 0, len(name), len(content), name,
+                record.observed_timestamp or 0, ring.LOG,
             )  # fmt: skip
+            if content:
+                self._fill(slot, content)
             record.slot = slot
         except Exception:  # noqa: BLE001 - whatever an application gave as a time or a number
             self.missed += 1
@@ -162,15 +165,16 @@ class Recorder:
             if slot is None:
                 continue
             ended = record.end_time if hasattr(record, "end_time") else record.observed_timestamp
-            if _identity(content, slot + ring.SPAN_ID_AT) == (record.span_id, ended or 0):
+            if (
+                _read_number(content, slot + ring.SPAN_ID_AT) == (record.span_id,)
+                and _read_number(content, slot + ring.END_AT) == (ended or 0,)
+            ):  # fmt: skip
                 content[slot + ring.STATE_AT] = ring.FREE
 
-    def _name(self, name: str) -> bytes:
-        encoded = name[: ring.NAME_BYTES].encode("utf-8", "replace")[: ring.NAME_BYTES]
-        if len(self._names) >= _CACHED_NAMES:
-            self._names.clear()
-        self._names[name] = encoded
-        return encoded
+    def _fill(self, slot: int, content: bytes) -> None:
+        start = ring.content_at(slot)
+        content = content[: ring.CONTENT_BYTES]
+        self._map[start : start + len(content)] = content
 
     def _finds_room(self) -> bool:
         """Makes the file, at the first time; counts what has no room in it later."""
@@ -200,10 +204,10 @@ class Recorder:
             self._fds.append(fd)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(fd, 0, _BYTES)  # a full disk shows here, and not as SIGBUS at the first span
+                os.posix_fallocate(fd, 0, ring.RING_BYTES)  # a full disk shows here, and not as SIGBUS later
             else:
-                os.ftruncate(fd, _BYTES)
-            content = mmap.mmap(fd, _BYTES)
+                os.ftruncate(fd, ring.RING_BYTES)
+            content = mmap.mmap(fd, ring.RING_BYTES)
             about = ring.About(
                 os.getpid(), self._started_ns, time.time_ns(), oom_kills(), boot_id(), options.service, options.resource
             )
@@ -215,7 +219,7 @@ class Recorder:
             self._let_go()
             return
         self._map = content
-        self._free.extend(range(ring.HEADER_BYTES, _BYTES, ring.SLOT_BYTES))
+        self._free.extend(range(ring.HEADER_BYTES, ring.content_at(ring.HEADER_BYTES), ring.SLOT_BYTES))
         self._watch_for_crashes(path.with_suffix(CRASH))
 
     def _watch_for_crashes(self, path: Path) -> None:
@@ -279,10 +283,9 @@ class Recorder:
     def _describe(self, content: Any, slot: int, span: Any) -> None:
         fields = b"".join(
             self._attributes.fields(SPAN_ATTRIBUTE, layer) for layer in (span.own, span.bound, span.shared) if layer
-        )[: ring.CONTENT_BYTES]
+        )
         if self._open.get(slot) is span:
-            start = slot + ring.CONTENT_AT
-            content[start : start + len(fields)] = fields
+            self._fill(slot, fields)
             _write_length(content, slot + ring.CONTENT_LENGTH_AT, len(fields))
 
     def describe(self) -> dict[str, object]:

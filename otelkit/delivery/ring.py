@@ -1,25 +1,28 @@
 """The flight recorder's file: what a process is doing, in memory that outlives it.
 
-    header, 4096 bytes    magic, pid, start and last sign of life (ns since the epoch), out-of-memory kills in the
-                          control group at the start, boot id, length of what follows; service and resource as JSON
-    slots, 512 bytes      a span in flight, an ended one, or a log record, that is on its way to the spool:
+    header, 4096 bytes      magic, pid, start and last sign of life (ns since the epoch), out-of-memory kills in the
+                            control group at the start, boot id, length of what follows; service and resource as JSON
+    4096 slots, 128 bytes   spans in flight, and ended ones and log records that are on their way to the spool:
 
         offset  size
-        0       16    trace id, high and low half
+        0       16    trace id, big-endian
         16      8     span id
         24      8     parent's span id, 0 for none
         32      8     start of the span, or time of the log record (ns since the epoch)
-        40      8     end of the span, or observed time
-        48      2     flags, as in delivery/records.py
-        50      1     kind of the span, or severity
-        51      1     status
-        52      4     length of the name
-        56      4     length of the content
-        60      112   name of the span, or of the event, UTF-8, cut
-        172     339   OTLP attributes of the span, or the body of the log record, UTF-8, cut
-        511     1     state: free, open, ended, log
+        40      2     flags, as in delivery/records.py
+        42      1     kind of the span, or severity
+        43      1     status
+        44      4     length of the name
+        48      4     length of the content
+        52      67    name of the span, or of the event, UTF-8, cut
+        119     8     end of the span, or observed time
+        127     1     state: free, open, ended, log
 
-All numbers are little-endian. The state is written last: a slot that was being written as the process died is free.
+    4096 contents, 384 bytes   of each slot: OTLP attributes of the span, or the body of the log record, UTF-8, cut
+
+Other numbers are little-endian. The state is written last: a slot that was being written as the
+process died is free. Slots are small, and apart from their contents, since every span writes one: what it writes should
+be in the processor's cache still.
 """
 
 from __future__ import annotations
@@ -32,19 +35,21 @@ from typing import Any
 
 MAGIC = b"OTELRNG1"
 HEADER_BYTES = 4096
-SLOT_BYTES = 512
+SLOTS = 4096
+SLOT_BYTES = 128
+CONTENT_BYTES = 384
+RING_BYTES = HEADER_BYTES + SLOTS * (SLOT_BYTES + CONTENT_BYTES)
 FREE, OPEN, ENDED, LOG = 0, 1, 2, 3
-STATE_AT = SLOT_BYTES - 1
 SPAN_ID_AT = 16
-END_AT = 40
-STATUS_AT = 51
-
-CONTENT_LENGTH_AT = 56
-CONTENT_AT = 172
-NAME_BYTES = 112
-CONTENT_BYTES = STATE_AT - CONTENT_AT
-SLOT = struct.Struct(f"<QQQQQQHBBII{NAME_BYTES}s{CONTENT_BYTES}sB")
+STATUS_AT = 43
+CONTENT_LENGTH_AT = 48
+END_AT = 119
+STATE_AT = SLOT_BYTES - 1
+NAME_BYTES = 67
+SLOT = struct.Struct(f"<16sQQQHBBII{NAME_BYTES}sQB")
+END = struct.Struct("<QB")
 ALIVE_AT = 24
+_CONTENTS_AT = HEADER_BYTES + SLOTS * SLOT_BYTES
 _HEADER = struct.Struct("<8sQQQQ36sH")
 LONGEST_ABOUT = HEADER_BYTES - _HEADER.size
 
@@ -79,6 +84,11 @@ class Slot:
     content: bytes
 
 
+def content_at(slot: int) -> int:
+    """Where the content of a slot begins that begins at `slot`."""
+    return _CONTENTS_AT + (slot - HEADER_BYTES) * (CONTENT_BYTES // SLOT_BYTES)
+
+
 def header(about: About) -> bytes:
     """The beginning of a ring; where the resource has no room, its attributes are left out from the last one on."""
     resource = dict(about.resource)
@@ -105,10 +115,23 @@ def read(content: bytes) -> tuple[About, Iterator[Slot]]:
 
 
 def _slots(content: bytes) -> Iterator[Slot]:
-    for offset in range(HEADER_BYTES, len(content) - SLOT_BYTES + 1, SLOT_BYTES):
+    for offset in range(HEADER_BYTES, min(len(content), _CONTENTS_AT), SLOT_BYTES):
         state = content[offset + STATE_AT]
         if state in (OPEN, ENDED, LOG):
-            values: tuple[Any, ...] = SLOT.unpack_from(content, offset)
-            name_length, length, name, data = values[9:13]
-            told = {"name": name[:name_length].decode("utf-8", "ignore"), "content": data[:length]}
-            yield Slot(state, values[0] << 64 | values[1], *values[2:9], **told)
+            trace_id, span_id, parent_id, start_ns, flags, kind, status, name_length, length, name, end_ns, _ = (
+                SLOT.unpack_from(content, offset)
+            )
+            data = content_at(offset)
+            yield Slot(
+                state,
+                int.from_bytes(trace_id, "big"),
+                span_id,
+                parent_id,
+                start_ns,
+                end_ns,
+                flags,
+                kind,
+                status,
+                name[:name_length].decode("utf-8", "ignore"),
+                content[data : data + min(length, CONTENT_BYTES)],
+            )

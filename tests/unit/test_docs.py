@@ -114,6 +114,16 @@ def test_a_test_that_is_named_exists(page: Path) -> None:
     assert sorted(name for name in named if f"def {name}(" not in tests) == []
 
 
+def test_every_fault_row_is_in_the_table_of_reliability() -> None:
+    """And none that has no file."""
+    table = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    files = {path.name for path in (ROOT / "tests" / "faults").glob("test_f*.py")}
+    assert set(re.findall(r"test_f\d\d_\w+\.py", table)) == files
+    for number, named in re.findall(r"^\| (\d+) \|.*\| ([^|]+) \|$", table, re.MULTILINE):
+        if named.startswith("test_"):
+            assert all(name.startswith(f"test_f{int(number):02}_") for name in named.split(", ")), named
+
+
 @pytest.mark.parametrize("page", HERE, ids=name_of)
 def test_python_in_a_page_is_python_and_calls_what_there_is(page: Path) -> None:
     """It parses, and of otelkit it uses public names only. The signatures of the reference are no programs."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 from opentelemetry.trace import SpanKind, StatusCode
 
-from otelkit.delivery import causes, recorder, recovery, ring
+from otelkit.delivery import causes, recovery, ring
 from otelkit.delivery.recorder import Recorder, RecorderOptions
 from otelkit.delivery.records import Shared
 from otelkit.delivery.wire import sized
@@ -212,25 +212,25 @@ def test_odd_values_are_counted_and_raise_nothing(made: Recorder) -> None:
 
 
 def test_a_full_ring_counts_what_has_no_room(made: Recorder, tmp_path: Path) -> None:
-    spans = [a_span(number + 1) for number in range(recorder.SLOTS + 3)]
+    spans = [a_span(number + 1) for number in range(ring.SLOTS + 3)]
     for span in spans:
         made.began(span)
-    assert made.describe()["in_flight"] == recorder.SLOTS
+    assert made.describe()["in_flight"] == ring.SLOTS
     assert made.missed == 3
     for span in spans[:10]:
         span.end_time = 5
         made.ended(span)
     made.began(a_span(99_999))
     assert made.missed == 3
-    assert sum(slot.state == ring.OPEN for slot in slots(tmp_path)) == recorder.SLOTS - 9
+    assert sum(slot.state == ring.OPEN for slot in slots(tmp_path)) == ring.SLOTS - 9
 
 
 def test_spans_that_never_end_give_their_slots_up(made: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where slots are few; else a leak would end the recording."""
-    for number in range(recorder.SLOTS - 10):
+    for number in range(ring.SLOTS - 10):
         made.began(a_span(number + 1))  # long ago
     made.tend()
-    assert made.describe()["in_flight"] != recorder.SLOTS - 10
+    assert made.describe()["in_flight"] != ring.SLOTS - 10
     for number in range(100):
         made.began(a_span(number + 10_000))
     assert made.missed == 0
