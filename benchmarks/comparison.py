@@ -13,7 +13,7 @@ from benchmarks.sinks import KINDS
 
 # Spans are named after the database, which has another folder in every run.
 _FOLDER = re.compile(r"\S*/otelkit-bench-[^/]*/")
-_OURS = ("otelkit", "otelkit_sdk", "otelkit_1pct")
+_OURS = ("otelkit", "otelkit_sdk", "otelkit_1pct", "otelkit_recorder")
 
 
 def best_peer(result: Comparison) -> str | None:
@@ -40,6 +40,8 @@ def shown(result: Comparison) -> str:
         lines += [_standing(result, name, best) for name in _OURS if result.added_us(name)]
     if result.added_us("otelkit_1pct") and result.added_us("otelkit"):
         lines.append(_standing(result, "otelkit_1pct", "otelkit"))
+    if result.added_us("otelkit_recorder") and result.added_us("otelkit"):
+        lines.append(_standing(result, "otelkit_recorder", "otelkit"))
     return "\n\n".join(lines)
 
 

@@ -13,7 +13,12 @@ from benchmarks.peers import peer
 from benchmarks.processes import clean_environment, sink
 from benchmarks.report import Spread, table
 
-IMPLEMENTATIONS = {"OpenTelemetry": "contrib", "otelkit": "otelkit", "otelkit, SDK's engine": "otelkit_sdk"}
+IMPLEMENTATIONS = {
+    "OpenTelemetry": "contrib",
+    "otelkit": "otelkit",
+    "otelkit, recorder": "otelkit_recorder",
+    "otelkit, SDK's engine": "otelkit_sdk",
+}
 """A column of the table, and the peer whose variables its process gets."""
 
 OPERATIONS = {

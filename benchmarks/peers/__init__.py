@@ -22,6 +22,7 @@ NAMES = (
     "otelkit",
     "otelkit_sdk",
     "otelkit_1pct",
+    "otelkit_recorder",
 )
 
 Flush = Callable[[], object]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import length_hint
 from typing import Any, Generic, TypeVar
 
 from opentelemetry.trace import Link, SpanKind, TraceState
@@ -21,8 +20,12 @@ R = TypeVar("R")
 T = TypeVar("T")
 C = TypeVar("C")
 
-LIGHT = 4096
-"""Characters and bytes in a record that is not weighed more closely."""
+LONG_TEXT = 1024
+"""Characters of a text; a record is light, and not weighed, that has none longer, and few attributes of its own.
+
+The engine sees to it as it takes attributes in (engine/attributes.py): in a plain dict no text is long.
+"""
+_FEW = 16
 _PLACE_BYTES = 64  # of an attribute, an event, an item of a list, beside what is in it
 
 
@@ -50,24 +53,24 @@ class Scales:
         self._caps = caps
 
     def span(self, span: SpanRecord) -> Heavy[SpanRecord] | None:
-        """None for a light span: all but few, at the cost of one pass over its own attributes (a plain dict has simple
-        values alone).
-        """
+        """None for a light span: all but few."""
         own = span.own
-        weight = len(span.name)
-        if own is not None:
-            weight = sum(map(length_hint, own.values()), weight) if type(own) is dict else LIGHT
-        if weight < LIGHT and span.details is None:
+        if (
+            (own is None or (type(own) is dict and len(own) <= _FEW))
+            and span.details is None
+            and len(span.name) <= LONG_TEXT
+        ):
             return None
         return self._heavy_span(span)
 
     def log(self, record: LogRecord) -> Heavy[LogRecord] | None:
         """None for a light log record."""
         own, body = record.own, record.body
-        weight = len(body) if type(body) is str else LIGHT if body is not None else 0
-        if own is not None:
-            weight = sum(map(length_hint, own.values()), weight) if type(own) is dict else LIGHT
-        return None if weight < LIGHT else self._heavy_log(record)
+        if (own is None or (type(own) is dict and len(own) <= _FEW)) and (
+            body is None or (type(body) is str and len(body) <= LONG_TEXT)
+        ):
+            return None
+        return self._heavy_log(record)
 
     def _heavy_span(self, span: SpanRecord) -> Heavy[SpanRecord]:
         room = _Room(self._caps)

@@ -17,7 +17,7 @@ R = TypeVar("R")
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
     """The bounds of a queue: records in it, records of a batch, the longest wait for a batch in seconds, the bytes of
-    the heavy records in it (a light one has some 4 KiB at most), and what one record may weigh.
+    the heavy records in it (a light one has 16 KiB at most), and what one record may weigh.
     """
 
     max_records: int

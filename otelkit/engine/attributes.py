@@ -13,8 +13,12 @@ from typing import Any
 
 from opentelemetry.attributes import BoundedAttributes
 
+from otelkit.delivery.caps import LONG_TEXT
+
 SIMPLE = frozenset((str, int, bool, float, bytes, NoneType))
 """Types of values that are taken as they are; their subclasses are looked at more closely."""
+SIZED = frozenset((str, bytes))
+_SHORT = frozenset((int, bool, float, NoneType))
 _TEXT = frozenset((str,))
 _DEFAULT_MOST = 128
 
@@ -38,16 +42,19 @@ class AttributeLimits:
         self.tight = not self.plain or self.most < _DEFAULT_MOST
 
     def take(self, attributes: Mapping[str, Any]) -> Taken:
-        """A snapshot of attributes, cleaned and within the limits."""
+        """A snapshot of attributes, cleaned and within the limits; a plain dict where no text is long (caps.py)."""
         if self.plain:
             taken = dict(attributes)
-            if (
-                SIMPLE.issuperset(map(type, taken.values()))
-                and _TEXT.issuperset(map(type, taken))
-                and len(taken) <= self.most
-                and "" not in taken
-            ):
-                return taken
+            if len(taken) <= self.most and _TEXT.issuperset(map(type, taken)) and "" not in taken:
+                for value in taken.values():
+                    kind = type(value)
+                    if kind is str:
+                        if len(value) > LONG_TEXT:
+                            break
+                    elif kind not in _SHORT:
+                        break
+                else:
+                    return taken
         return self.bounded(attributes)
 
     def add(self, bounded: BoundedAttributes, attributes: Mapping[Any, Any]) -> None:

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from otelkit.delivery.caps import LONG_TEXT
 from otelkit.delivery.records import Shared
-from otelkit.engine.attributes import SIMPLE, Taken
+from otelkit.engine.attributes import SIMPLE, SIZED, Taken
 from otelkit.runtime import guard
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Layers:
         if (
             type(own) is dict
             and type(value) in SIMPLE
+            and (type(value) not in SIZED or len(value) <= LONG_TEXT)
             and type(key) is str
             and key
             and self.shared is None

@@ -29,6 +29,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 application_logger = logging.getLogger("http.server")
 
+_LONGEST_URL = 8192  # characters of a path, and of a query
+
 
 class _Headers(Getter[Mapping[str, str]]):
     def get(self, carrier: Mapping[str, str], key: str) -> list[str] | None:
@@ -94,12 +96,12 @@ class Request:
         self._start = start = layer.start(
             method, scheme, scope.get("http_version", "1.1"), _pair(scope.get("server")), host, agent
         )
-        own: dict[str, Any] = {"url.path": scope["path"]}
+        own: dict[str, Any] = {"url.path": scope["path"][:_LONGEST_URL]}
         if client := scope.get("client"):
             own["client.address"] = own["network.peer.address"] = client[0]
             own["client.port"] = client[1]
         if query := scope.get("query_string"):
-            own["url.query"] = http.safe_query(query.decode("latin-1"))
+            own["url.query"] = http.safe_query(query[:_LONGEST_URL].decode("latin-1"))
         if method == "_OTHER":
             own["http.request.method_original"] = original[:64]
         if layer.capture_request_headers:
