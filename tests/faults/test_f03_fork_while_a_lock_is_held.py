@@ -113,6 +113,7 @@ def test_the_child_lives(sink: Sink, tmp_path: Path) -> None:
         "OTEL_TRACES_EXPORTER": "otlp,console",
         "OTEL_METRICS_EXPORTER": "otlp,console,prometheus",
         "OTEL_EXPORTER_PROMETHEUS_PORT": str(free_port()),
+        "OTELKIT_RECORDER": "on",
     }
     finished = run_python(PROGRAM, cwd=tmp_path, environ=environ, deadline_s=100)
     said = [json.loads(line) for line in finished.out.splitlines() if line.startswith("[[")]

@@ -115,6 +115,7 @@ def test_at_every_collection(sink: Sink, tmp_path: Path) -> None:
 
 def _run(sink: Sink, place: Path, source: str) -> None:
     environ = {
+        "OTELKIT_RECORDER": "on",
         "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url,
         "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "30",  # the worker is woken often: that takes a lock as well
         "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE": "30",
