@@ -7,9 +7,6 @@ from otelkit.delivery.outbox import Batch, Outbox
 from otelkit.delivery.spool import Spool
 from otelkit.runtime import guard
 
-_TEND_S = 1.0
-_NEVER_S = 86_400.0
-
 
 class Backlog:
     """Decides where a batch waits: in memory alone where `spool` is None. The worker's, but for `end`."""
@@ -58,13 +55,11 @@ class Backlog:
                     if recalled is None or not self._outbox.recall(recalled):
                         break
 
-    def tend(self) -> float:
-        """Does what the clock asks of the spool; returns in how many seconds to call it again."""
-        if self._spool is None:
-            return _NEVER_S
-        with guard.guarded("the spool"):
-            self._spool.tick()
-        return _TEND_S
+    def tend(self) -> None:
+        """Does what the clock asks of the spool; called about once a second."""
+        if self._spool is not None:
+            with guard.guarded("the spool"):
+                self._spool.tick()
 
     def end(self) -> None:
         """Leaves on disk what is not acknowledged, for the next process; drops it where that cannot be."""

@@ -83,6 +83,9 @@ class GrpcTransport:
         headers = self._headers.current().items()
         return tuple((name, value.encode() if name.endswith("-bin") else value) for name, value in headers)
 
+    def hurry(self) -> None:
+        """A call's deadline is gRPC's own."""
+
     def close(self) -> None:
         self._channel.close()
 

@@ -44,6 +44,7 @@ R = TypeVar("R")
 _LONGEST_WAIT_S = 86_400.0  # locks take no infinity
 _WITHOUT_METRICS_S = 1.0  # how soon the worker asks for the metrics again where it has none or they failed
 _TOGETHER_S = 0.05  # what is due so soon is done now: a wake-up costs more than most of the work
+_TEND_S = 1.0
 _LOOKS = 10
 _OWN_WORK_S = 2.0
 
@@ -172,7 +173,7 @@ class Pipeline:
         self.logs.sweep()
         with self._moving:
             while self._collections:
-                self._drop("metrics", DropReason.SHUTDOWN, self._collections.popleft().points)
+                self.ledger.signals["metrics"].drop(DropReason.SHUTDOWN, self._collections.popleft().points)
         self._backlog.end()
         if self.recorder is not None:
             self.recorder.close()
@@ -287,7 +288,7 @@ class Pipeline:
             "traces": time.monotonic() + options.spans.delay_s,
             "logs": time.monotonic() + options.logs.delay_s,
             "metrics": time.monotonic(),
-            "spool": time.monotonic(),
+            "tend": time.monotonic(),
         }
         while not self._closing:
             self._wake.wait(max(0.0, min(due.values()) - time.monotonic()))
@@ -301,8 +302,9 @@ class Pipeline:
             if due["logs"] <= soon or len(self.logs.records) >= options.logs.max_batch:
                 due["logs"] = now + options.logs.delay_s
                 self._drain_logs()
-            if due["spool"] <= soon:
-                due["spool"] = now + self._tend()
+            if due["tend"] <= soon:
+                due["tend"] = now + _TEND_S
+                self._tend()
             self._drain_collections()
             if self._backlog.moves:
                 self._move()
@@ -332,12 +334,13 @@ class Pipeline:
         with self._moving:
             self._backlog.move()
 
-    def _tend(self) -> float:
+    def _tend(self) -> None:
         with guard.guarded("the flight recorder"):
             if self.recorder is not None and self._recovery is not None:
                 self.recorder.tend()
                 self._recovery.tick()
-        return self._backlog.tend()
+        self._sender.hurry()
+        self._backlog.tend()
 
     def _offer(self, batch: Batch) -> None:
         with self._moving:
@@ -391,10 +394,7 @@ class Pipeline:
         batches, failed = self._packing.batches(signal, records, encode, delivered, key)
         with self._moving:
             if failed:
-                self._drop(signal, DropReason.ENCODE_FAILED, failed)
+                self.ledger.signals[signal].drop(DropReason.ENCODE_FAILED, failed)
             self._in_hand[signal] = 0
             for batch in batches:
                 self._backlog.offer(batch, closing=self._closing)
-
-    def _drop(self, signal: Signal, reason: DropReason, records: int) -> None:
-        self.ledger.signals[signal].drop(reason, records)

@@ -69,6 +69,11 @@ class Sender:
             for transport in self._transports.values():
                 transport.close()
 
+    def hurry(self) -> None:
+        """Breaks off what takes longer than its time-out allows; the worker's."""
+        for transport in tuple(self._transports.values()):
+            transport.hurry()
+
     def run_here(self, deadline: float) -> None:
         """Sends what is due now in the calling thread, until `deadline` (monotonic) at the latest: where no thread
         can start.

@@ -59,7 +59,7 @@ def test_every_tasks_spans_arrive(tmp_path: Path, away: bool) -> None:
             with Sink(port=port) as sink:
                 if not away:
                     publish_and_wait()
-                sink.wait_for(lambda: len(sink.named("inside")) >= 10, "ten spans", deadline_s=60)
-                assert len({span.span_id for span in sink.named("inside")}) == 10
+                # Unique ones: what a child could not have acknowledged in its time may come twice.
+                sink.wait_for(lambda: len({s.span_id for s in sink.named("inside")}) == 10, "ten spans", deadline_s=60)
                 sink.wait_for(lambda: len({s.span_id for s in sink.named("process work")}) == 10, "ten tasks")
         producer.close()

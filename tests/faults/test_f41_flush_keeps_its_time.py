@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.faults.spooled import nobody, run_service
+from tests.support.raw import HTTP_200, Raw, read_request
 from tests.support.sink import Answer, Sink
 
 SOURCE = """
@@ -25,9 +30,9 @@ print(json.dumps([rounds, status["ledger"], status["in_memory"]]))
 """
 
 
-def flushed(place: Path, port: int, *, spool: str = "on") -> None:
+def flushed(place: Path, port: int, *, environ: Mapping[str, str] | None = None) -> None:
     """What holds for a flush, and for the ledger after it."""
-    finished = run_service(SOURCE, port, place, environ={"OTELKIT_SPOOL": spool})
+    finished = run_service(SOURCE, port, place, environ=environ)
     rounds, ledger, in_memory = json.loads(finished.out)
     assert min(rounds) <= 1.1
     assert ledger["traces"]["accepted"] == 1000 * len(rounds)
@@ -40,7 +45,7 @@ def flushed(place: Path, port: int, *, spool: str = "on") -> None:
 def test_a_refused_port(tmp_path: Path, spool: str) -> None:
     """The official flush says True after 7.1 s."""
     with nobody() as port:
-        flushed(tmp_path, port, spool=spool)
+        flushed(tmp_path, port, environ={"OTELKIT_SPOOL": spool})
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -54,3 +59,26 @@ def test_a_collector_that_hangs(tmp_path: Path, sink: Sink) -> None:
     """Neither is it waited for."""
     sink.answer = lambda path: Answer(after_s=60)
     flushed(tmp_path, sink.port)
+
+
+@pytest.mark.parametrize(
+    "what", [HTTP_200 + b"x-padding: ", HTTP_200 + b"content-length: 100000\r\n\r\n"], ids=["head", "body"]
+)
+def test_an_answer_that_drips(tmp_path: Path, what: bytes) -> None:
+    """A byte every tenth of a second: no single read of it takes long. The next one in the line is not waited for
+    either, and a request that has had its time is given up.
+    """
+    asked: list[float] = []
+
+    def serve(connection: socket.socket) -> None:
+        read_request(connection)
+        asked.append(time.monotonic())
+        connection.sendall(what)
+        with contextlib.suppress(OSError):
+            while time.monotonic() < asked[0] + 20:
+                connection.sendall(b" ")
+                time.sleep(0.1)
+
+    with Raw(serve) as server:
+        flushed(tmp_path, server.port, environ={"OTEL_EXPORTER_OTLP_TIMEOUT": "500"})
+    assert len(asked) > 1
