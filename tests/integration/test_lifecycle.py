@@ -17,6 +17,7 @@ import celery
 import pytest
 
 from examples.shop.redis_server import redis_server
+from otelkit.delivery.ledger import pages
 from tests.faults.spooled import next_start, nobody, run_service
 from tests.support.process import Finished, run_python
 from tests.support.server import (
@@ -186,7 +187,7 @@ os._exit(7)
 
 @pytest.mark.parametrize("before", ["", FORKS], ids=["process", "forked child"])
 def test_os_exit_leaves_what_was_written_ahead(tmp_path: Path, before: str) -> None:
-    """With OTELKIT_SPOOL=always, of an outage: the next start sends it."""
+    """With OTELKIT_SPOOL=always, long before it would have been sent: the next start sends it."""
     source = f"""
 {before}
 for number in range(100):
@@ -197,12 +198,12 @@ while otelkit.status()["ledger"]["traces"]["spooled"] < 100:
     time.sleep(0.01)
 os._exit(7)
 """
-    environ = {"OTELKIT_SPOOL": "always"}
+    environ = {**AT_THE_END, "OTELKIT_SPOOL": "always"}
     with nobody() as port:
         finished = run_service(source, port, tmp_path, check=False, environ=environ)
         assert finished.code == 7, finished.err
     with Sink(port=port) as sink:
-        _, said = next_start(sink, tmp_path, environ=environ)
+        _, said = next_start(sink, tmp_path)
         assert len({span.span_id for span in sink.named("written")}) == len(sink.named("written")) == 100
     assert "undelivered" not in said
 
@@ -298,6 +299,7 @@ def test_gunicorns_graceful_reload(sink: Sink, tmp_path: Path, kind: str) -> Non
     assert of_pids(sink, "work") == {*old, new}
     assert len({span.span_id for span in sink.named("work")}) == len(sink.named("work")) == 21
     sink.wait_for(lambda: sink.total("visits") == 21, "21 visits")
+    assert list(pages(tmp_path / "state")) == []  # each has closed its ledger, after its very last line
 
 
 def test_uvicorn_reloads(sink: Sink, tmp_path: Path) -> None:
