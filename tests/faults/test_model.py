@@ -387,11 +387,12 @@ class Model(RuleBasedStateMachine):
         accepted = sum(account["accepted"] - account["adopted"] for account in accounts)
         dropped = sum((Counter(account["dropped"]) for account in accounts), Counter[str]())
         most = accepted - (sum(dropped.values()) - dropped["rejected"])
-        told = f"{signal_name}: {made} made, {accepted} accepted, {dropped}, {self.killed} killed, {len(set(arrived))} arrived"
+        different = len(set(arrived))
+        told = f"{signal_name}: {made} made, {accepted} accepted, {dropped}, {self.killed} killed, {different} arrived"
         assert accepted >= made, told
-        assert most - self.killed[signal_name] <= len(set(arrived)) <= most, told
+        assert most - self.killed[signal_name] <= different <= most, told
         if not self.kills:
-            assert len(arrived) == len(set(arrived)), f"{signal_name}: twice"
+            assert len(arrived) == different, f"{signal_name}: twice"
 
 
 class OnFailure(Model):
