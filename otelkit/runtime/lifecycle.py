@@ -3,15 +3,29 @@
 | process | how it ends | what we hook |
 |---|---|---|
 | script, CLI | interpreter exit | atexit |
+| script, exception at top level | interpreter exit with code 1 | atexit |
+| script, sys.exit in a thread | that thread alone ends | atexit of the process |
+| script, threads that outlast the main one | interpreter exit waits for them | atexit |
+| script, asyncio | the loop is closed first, over cancelled tasks or pending ones | atexit |
 | script, SIGTERM that nobody handles | killed by the signal, no atexit | SIGTERM |
+| script, SIGINT | KeyboardInterrupt, interpreter exit | atexit |
+| any, os._exit | at once, no atexit | nothing (2) |
+| any, SIGKILL | at once | nothing (2) |
 | uvicorn | restores the handlers and raises SIGTERM again | SIGTERM |
 | uvicorn --workers, gunicorn --preload | as uvicorn, our handler too late or reset | the end of the ASGI lifespan (1) |
+| uvicorn --reload | the old process as those of --workers | the end of the ASGI lifespan (1) |
 | gunicorn with uvicorn's worker | as uvicorn | SIGTERM |
+| gunicorn with its own worker | handles SIGTERM, interpreter exit | atexit |
+| gunicorn, SIGHUP | the old workers as by SIGTERM | as by SIGTERM |
+| gunicorn, worker time-out | SIGABRT, after a second SIGKILL | nothing (2) |
 | Celery main | warm shutdown, interpreter exit | atexit |
 | Celery pool child | os._exit, no atexit | worker_process_shutdown signal |
+| Celery pool child, hard time limit | killed by the pool | nothing (2) |
 | multiprocessing child | os._exit, no atexit | multiprocessing's finalizers |
 
 (1) What the server logs after that is lost with the process, and stands in its ledger's page as undelivered.
+(2) What is in the spool is another process's to send, and the ledger's page tells what is lost. Why os._exit is not
+patched: docs/decisions/0015-os-exit.md.
 """
 
 from __future__ import annotations

@@ -11,7 +11,17 @@ import uvicorn
 
 from otelkit.delivery.ledger import pages
 from tests.support.process import run_python
-from tests.support.server import FAST, clean_environment, free_port, get, running, wait_until_said, wait_until_up
+from tests.support.server import (
+    AT_THE_END,
+    FAST,
+    PATIENT,
+    clean_environment,
+    free_port,
+    get,
+    running,
+    wait_until_said,
+    wait_until_up,
+)
 from tests.support.sink import Answer, Sink
 
 APP = """
@@ -29,15 +39,6 @@ def index():
 
 # It imports the application when it has taken SIGTERM already, as --workers does to this day.
 OLD_UVICORN = tuple(map(int, uvicorn.__version__.split(".")[:2])) < (0, 47)
-# The machines that run this are shared and slow at times; that an end keeps its deadline is a test of its own.
-PATIENT = {"OTELKIT_SHUTDOWN_TIMEOUT_S": "10"}
-# Long delays: what arrives was sent at the process's end.
-AT_THE_END = {
-    **PATIENT,
-    "OTEL_BSP_SCHEDULE_DELAY": "60000",
-    "OTEL_BLRP_SCHEDULE_DELAY": "60000",
-    "OTEL_METRIC_EXPORT_INTERVAL": "60000",
-}
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,15 @@ FAST = {
     "OTEL_METRIC_EXPORT_INTERVAL": "400",
 }
 """Short delays, so that tests see what was recorded soon."""
+PATIENT = {"OTELKIT_SHUTDOWN_TIMEOUT_S": "10"}
+"""The machines that run this are shared and slow at times; that an end keeps its deadline is a test of its own."""
+AT_THE_END = {
+    **PATIENT,
+    "OTEL_BSP_SCHEDULE_DELAY": "60000",
+    "OTEL_BLRP_SCHEDULE_DELAY": "60000",
+    "OTEL_METRIC_EXPORT_INTERVAL": "60000",
+}
+"""Long delays: what arrives was sent at the process's end."""
 
 
 def free_port() -> int:
