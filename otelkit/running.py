@@ -73,7 +73,7 @@ class Running:
     def flush(self, timeout_s: float) -> FlushReport:
         """As `Telemetry.flush`."""
         fork.check()
-        flushed = self.given.flush(time.monotonic() + timeout_s)
+        flushed = self._receiving.flush(time.monotonic() + timeout_s)
         report = self._pipeline.flush(timeout_s)
         return replace(report, ok=flushed() and report.ok)
 
@@ -85,7 +85,7 @@ class Running:
         if self.ended:
             return self._pipeline.shutdown(budget)
         self._extras.close()  # first: the tree need not wait for a next hop that does not answer
-        closed = self.given.close(deadline)
+        closed = self._receiving.close(deadline)
         report = self._pipeline.shutdown(max(0.0, deadline - time.monotonic()))
         self.ended = True
         ok = closed() and report.ok
@@ -96,6 +96,11 @@ class Running:
         """Ends a start that failed. What the application gave is not ended: a later call may be given it again."""
         self.given = Given()
         self.shutdown(0.0)
+
+    @property
+    def _receiving(self) -> Given:
+        """What was given and has a part in this opening: while a test captures, the objects are left alone."""
+        return Given() if self._extras.captured else self.given
 
     def recover(self, timeout_s: float) -> LedgerPage:
         """Sends what dead processes of this service have left, on an opening that was not started: what was adopted,
