@@ -5,6 +5,7 @@
     leader            its lock is held by the process that exports for all
     0-4711-1a.series  the series of the process with slot 0 (shared.py); its lock is held as long as the process lives
     ended.series      what those said that have ended, and whose files they were
+    admitted          which series are exported as themselves, within the limit of a metric (limiting.py)
 
 All locks are flock's, which the kernel takes from a process that dies, however it dies. A process whose file is named
 in ended.series counts as ended once, whoever dies between that file's replacement and the removal of the process's.
@@ -28,6 +29,7 @@ from typing import Any
 
 from otelkit.delivery.ledger import private_directory
 from otelkit.engine.group_key import GroupKey, namespace, started
+from otelkit.engine.limiting import Limiter
 from otelkit.engine.merging import Source, fold
 from otelkit.engine.publishing import SeriesFile
 from otelkit.engine.shared import Entry, Kind, read, write_ended
@@ -109,6 +111,7 @@ class Member:
             self.header = _Header(memoryview(self._map)[:_ID_AT].cast("Q"))
             length, text = _ID.unpack_from(self._map, _ID_AT)
             self.group_id: str = text[:length].decode()
+            self._limiter = Limiter(self._open(self._folder / "admitted"))
             living = {slot for slot, path in self._files() if _locked(path)}
             self.slot = next(slot for slot in range(len(living) + 1) if slot not in living)
             path = self._folder / f"{self.slot}-{os.getpid()}-{time.monotonic_ns():x}.series"
@@ -157,7 +160,8 @@ class Member:
                 return mmap.mmap(self._group, _GROUP_BYTES)
             for _, path in self._files():
                 path.unlink(missing_ok=True)
-            (self._folder / "ended.series").unlink(missing_ok=True)
+            for name in ("ended.series", "admitted"):
+                (self._folder / name).unlink(missing_ok=True)
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(self._group, 0, _GROUP_BYTES)
         else:
@@ -227,7 +231,7 @@ class Member:
                 living = path == self.path or _locked(path)
                 # Read after the look at the lock: what was written before it was let go is there.
                 found.append(Source(_said(path), slot if living else None))
-        return found
+        return self._limiter.limited(found)
 
     def fold(self) -> None:
         """Puts the numbers of ended processes together into one file; only who leads may."""
@@ -242,7 +246,7 @@ class Member:
         fresh = [path for path in gone if path.name not in counted]
         if fresh:
             sources = [Source(kept, None), *(Source(_said(path), None) for path in fresh)]
-            write_ended(ended, fold(sources), [path.name for path in gone])
+            write_ended(ended, fold(self._limiter.limited(sources)), [path.name for path in gone])
         for path in gone:
             path.unlink(missing_ok=True)
 
