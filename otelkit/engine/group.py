@@ -30,6 +30,7 @@ from typing import Any
 from otelkit.delivery.ledger import private_directory
 from otelkit.engine.group_key import GroupKey, namespace, started
 from otelkit.engine.limiting import Limiter
+from otelkit.engine.locks import lock
 from otelkit.engine.merging import Source, fold
 from otelkit.engine.publishing import SeriesFile
 from otelkit.engine.shared import Entry, Kind, read, write_ended
@@ -41,7 +42,6 @@ _MAGIC = b"OTKGRP01"
 _GROUP_BYTES = 4096
 _ID_AT = 128
 _ID = struct.Struct("<H510s")
-_LOCK_S = 1.0
 _SERIES = re.compile(r"(\d+)-(\d+)-[0-9a-f]+\.series")
 _FOLDER = re.compile(r"(\d+)-(\d+)-(\d+)-[0-9a-f]+(?:-\d+)?")
 _GOES_ON_S = 300.0
@@ -140,7 +140,7 @@ class Member:
             private_directory(self._folder)
             path = self._folder / "group"
             fd = self._open(path)
-            _lock(fd)
+            lock(fd)
             with contextlib.suppress(OSError):
                 if os.path.samestat(os.fstat(fd), path.stat()):
                     return fd
@@ -220,7 +220,8 @@ class Member:
     def sources(self) -> list[Source]:
         """What all processes of the group say, and those that have ended."""
         with self._locked():  # else another one may put ended processes together between one look and the next
-            return self._sources()
+            found = self._sources()
+        return self._limiter.limited(found)
 
     def _sources(self) -> list[Source]:
         kept = _said(self._folder / "ended.series")
@@ -231,7 +232,7 @@ class Member:
                 living = path == self.path or _locked(path)
                 # Read after the look at the lock: what was written before it was let go is there.
                 found.append(Source(_said(path), slot if living else None))
-        return self._limiter.limited(found)
+        return found
 
     def fold(self) -> None:
         """Puts the numbers of ended processes together into one file; only who leads may."""
@@ -256,7 +257,7 @@ class Member:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        _lock(self._group)
+        lock(self._group)
         try:
             yield
         finally:
@@ -309,19 +310,6 @@ def _names(kept: Iterable[Entry]) -> set[str]:
         if entry.kind is Kind.ENDED:
             return set(json.loads(entry.key))
     return set()
-
-
-def _lock(fd: int) -> None:
-    """Waits for a lock that others hold for moments; raises TimeoutError."""
-    deadline = time.monotonic() + _LOCK_S
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise TimeoutError("the lock of the metrics' group was held too long") from None
-            time.sleep(0.001)
 
 
 def _locked(path: Path) -> bool:

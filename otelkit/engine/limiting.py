@@ -6,20 +6,22 @@ the same ones: a sum that stays is counted in one series for ever, in its own or
     record   eight bytes that stand for a metric, sixteen that stand for one of its series (zeros: the limit was told)
     record   …
 
-The file is read and written under the group's lock. Series that end with their process (gauges, states) take no place
-for ever: of those, whoever exports keeps the ones it had.
+The file is read and written under a lock of its own: the group's is held for moments only. Series that end with their
+process (gauges, states) take no place for ever: of those, whoever exports keeps the ones it had.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 
+from otelkit.engine.locks import lock
 from otelkit.engine.merging import OF_THE_LIVING, Source
 from otelkit.engine.series import LIMIT, OVERFLOW
 from otelkit.engine.shared import Entry, Kind
@@ -30,7 +32,7 @@ logger = logging.getLogger("otelkit.engine")
 _METRIC_BYTES = 8
 _RECORD_BYTES = 24
 _TOLD = bytes(16)
-_KEPT_KEYS = 100_000
+_KEPT_KEYS = 20_000
 _OVERFLOWS = b"," + json.dumps(OVERFLOW, sort_keys=True, separators=(",", ":")).encode() + b"]"
 
 Place = tuple[bytes, int | None]
@@ -38,37 +40,42 @@ Place = tuple[bytes, int | None]
 
 @dataclass(slots=True)
 class _Family:
-    """One metric. `overflow` is the key of its overflow's series, `named` the part of it that all its keys begin with;
-    `ours` are the keys whose series are exported as themselves, as far as this process has seen them.
+    """One metric. `overflow` is the key of its overflow's series, `beginning` what all its keys begin with, `admitted`
+    what stands for the series that are exported as themselves.
     """
 
     overflow: bytes
-    named: bytes
+    beginning: bytes
     digest: bytes
     admitted: set[bytes]
-    ours: dict[bytes, None] = field(default_factory=dict)
 
 
 class Limiter:
-    """Keeps each metric within the limit. For one process, which holds the group's lock whenever it asks."""
+    """Keeps each metric within the limit. For one process; not thread-safe."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._read_to = 0
         self._admitted: dict[bytes, set[bytes]] = {}
         self._told: set[bytes] = set()
-        self._fresh = b""
+        self._fresh = bytearray()
         self._families: dict[bytes, _Family] = {}
         self._last: _Family | None = None
         self._family_of: dict[bytes, _Family] = {}
-        self._exported_as: dict[bytes, bytes] = {}
         self._kept: dict[bytes, dict[Place, None]] = {}
 
     def limited(self, sources: Iterable[Source]) -> list[Source]:
-        """The sources, with what is beyond the limit under the overflow's key."""
-        self._take_in()
-        found = [Source([self._lasting(entry) for entry in source.entries], source.slot) for source in sources]
-        self._write_down()
+        """The sources, with what is beyond the limit under the overflow's key. Takes the file's lock; raises
+        TimeoutError where others have it for too long.
+        """
+        found = [Source(list(source.entries), source.slot) for source in sources]
+        lock(self._fd)
+        try:
+            self._take_in()
+            found = [Source([self._lasting(entry, found) for entry in each.entries], each.slot) for each in found]
+            self._write_down()
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
         beyond = self._beyond([source for source in found if source.slot is not None])
         if not beyond:
             return found
@@ -76,30 +83,21 @@ class Limiter:
 
     # -- sums that stay
 
-    def _lasting(self, entry: Entry) -> Entry:
+    def _lasting(self, entry: Entry, sources: list[Source]) -> Entry:
         if entry.kind in OF_THE_LIVING or entry.kind is Kind.ENDED:
             return entry
-        key = self._exported_as.get(entry.key)
-        if key is None:
-            key = self._decide(entry.key)
-            if len(self._exported_as) >= _KEPT_KEYS:
-                self._exported_as.clear()
-            self._exported_as[entry.key] = key
-        return entry if key == entry.key else Entry(key, entry.kind, entry.numbers)
-
-    def _decide(self, key: bytes) -> bytes:
-        family = self._family(key)
-        if key == family.overflow:
-            return key
-        digest = blake2b(key, digest_size=len(_TOLD)).digest()
-        if digest not in family.admitted:
-            if len(family.admitted) >= LIMIT - 1:
-                self._tell(family, family.ours)
-                return family.overflow
+        family = self._family(entry.key)
+        digest = _digest(entry.key)
+        if digest in family.admitted or entry.key == family.overflow:
+            return entry
+        if len(family.admitted) < LIMIT - 1:
             family.admitted.add(digest)
             self._fresh += family.digest + digest
-        family.ours[key] = None
-        return key
+            return entry
+        if family.digest not in self._told:
+            keys = {each.key for source in sources for each in source.entries if each.key.startswith(family.beginning)}
+            self._tell(family, [key for key in keys if _digest(key) in family.admitted])
+        return Entry(family.overflow, entry.kind, entry.numbers)
 
     def _take_in(self) -> None:
         """What other processes have decided since."""
@@ -122,7 +120,7 @@ class Limiter:
             written = os.pwrite(self._fd, fresh, self._read_to)
             whole = written - written % _RECORD_BYTES
             self._read_to += whole
-            self._fresh = fresh[whole:]
+            del fresh[:whole]
 
     def _tell(self, family: _Family, keys: Iterable[bytes]) -> None:
         if family.digest in self._told:
@@ -163,7 +161,7 @@ class Limiter:
             self._kept[overflow] = dict.fromkeys(in_order[:room])
             beyond.update(in_order[room:])
             if len(in_order) > room:
-                self._tell(self._families[overflow], [key for key, _ in in_order])
+                self._tell(self._families[overflow], {key for key, _ in in_order})
         self._kept = {overflow: kept for overflow, kept in self._kept.items() if overflow in found}
         return beyond
 
@@ -185,16 +183,17 @@ class Limiter:
     # -- the metrics
 
     def _family(self, key: bytes) -> _Family:
+        # The series of a metric stand together in a file, mostly; and what begins alike up to the attributes is of the
+        # same metric, since JSON is read from one end.
+        if self._last is not None and key.startswith(self._last.beginning):
+            return self._last
         found = self._family_of.get(key)
         if found is None:
-            found = self._last
-            # The series of a metric stand together in a file, mostly, and JSON is read from one end only: what goes on
-            # with the attributes right after the same beginning is of the same metric.
-            if found is None or not key.startswith(found.named + b",{"):
-                found = self._last = self._parsed(key)
+            found = self._parsed(key)
             if len(self._family_of) >= _KEPT_KEYS:
                 self._family_of.clear()
             self._family_of[key] = found
+        self._last = found
         return found
 
     def _parsed(self, key: bytes) -> _Family:
@@ -203,9 +202,13 @@ class Limiter:
         family = self._families.get(overflow)
         if family is None:
             digest = blake2b(named, digest_size=_METRIC_BYTES).digest()
-            family = _Family(overflow, named, digest, self._admitted.setdefault(digest, set()))
+            family = _Family(overflow, named + b",{", digest, self._admitted.setdefault(digest, set()))
             self._families[overflow] = family
         return family
+
+
+def _digest(key: bytes) -> bytes:
+    return blake2b(key, digest_size=len(_TOLD)).digest()
 
 
 def _place(entry: Entry, source: Source) -> Place:

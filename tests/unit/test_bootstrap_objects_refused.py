@@ -19,7 +19,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, StaticSampler, TraceIdRa
 import otelkit
 from otelkit.engine.metering import Metering
 from otelkit.engine.metering import MeterProvider as Ours
+from otelkit.engine.opening import Extras as Receivers
 from otelkit.engine.seams import ForklessMeterProvider
+from otelkit.given import Given
 from tests.support.parity import CountedIds
 from tests.support.process import run_python
 from tests.support.sink import Sink
@@ -108,6 +110,15 @@ WRONG: list[tuple[str, Any, str]] = [
 ]
 
 
+def test_they_come_before_otelkits_own_receivers() -> None:
+    """The console shows what the application's processors have put onto a record."""
+    theirs, ours = Noted(), Noted()
+    found = Given(span_processors=(theirs,), log_record_processors=(theirs,)).beside(
+        Receivers((ours,), (ours,)), captured=False
+    )
+    assert [each is theirs for each in (*found.span_processors, *found.log_processors)] == [True, False, True, False]
+
+
 @pytest.mark.parametrize(("name", "value", "told"), WRONG)
 def test_what_is_of_a_wrong_type_is_refused_by_name(name: str, value: Any, told: str) -> None:
     """The argument, the type, what is allowed; nothing is started, and the object is left alone."""
@@ -189,6 +200,7 @@ def test_with_someone_elses_providers_they_receive_and_what_cannot_decide_is_tol
         told = f"bootstrap: {name} has no effect, since the provider of {signal} is someone else's"
         assert finished.err.count(told) == 2
     assert "id_generator has no effect" not in finished.err
+    assert "registered already" not in finished.err
     assert sorted(span.name for span in sink.spans) == ["span 1", "span 2"]
 
 

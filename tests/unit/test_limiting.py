@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ from otelkit.engine.group_key import GroupKey
 from otelkit.engine.limiting import Limiter
 from otelkit.engine.merging import Merger, Source
 from otelkit.engine.series import OVERFLOW
+from otelkit.engine.shared import Entry
 from otelkit.semconv import PROCESS_SLOT
 from tests.unit.test_shared_series import SCOPE, number, said
 
@@ -83,7 +84,8 @@ def exported(member: Member) -> Sums:
                 attributes: Any = point.attributes
                 user = None if dict(attributes) == OVERFLOW else int(attributes["user"][1:])
                 assert user not in of_metric, "a series came twice"
-                of_metric[user] = point.value  # type: ignore[union-attr]
+                value: Any = point.value  # type: ignore[union-attr]
+                of_metric[user] = value
     return found
 
 
@@ -287,22 +289,12 @@ def test_states_stay_within_the_limit_and_add_up(limiter: Limiter) -> None:
 def test_the_overflows_key_is_the_one_that_a_process_writes(description: str, found: dict[str, str]) -> None:
     """Else its own overflow and the group's were two series."""
 
-    def key(attributes: dict[str, Any]) -> bytes:
-        point = NumberDataPoint(attributes, 1, 2, 3, [])
-        data = number(1).data
-        metric = Metric("c", description, "{thing}", type(data)([point], *((data.aggregation_temporality, True))))  # type: ignore[union-attr, call-arg, arg-type]
+    def written(attributes: dict[str, Any]) -> Entry:
+        metric = replace(number(1, attributes), description=description)
         (entry,) = said(metric)
-        return entry.key
+        return entry
 
-    with TemporaryDirectory() as folder:
-        fd = os.open(Path(folder) / "admitted", os.O_RDWR | os.O_CREAT, 0o600)
-        entries = [said_entry for user in range(LIMIT) for said_entry in _one(key({**found, "user": user}))]
-        (source,) = Limiter(fd).limited([Source(entries, 0)])
-        os.close(fd)
-    assert [entry.key for entry in source.entries][-1] == key(OVERFLOW)
-    assert json.loads(key(OVERFLOW))[-1] == OVERFLOW
-
-
-def _one(key: bytes) -> list[Any]:
-    (entry,) = said(number(1))
-    return [type(entry)(key, entry.kind, entry.numbers)]
+    with TemporaryFile() as file:
+        entries = [written({**found, "user": user}) for user in range(LIMIT)]
+        (source,) = Limiter(file.fileno()).limited([Source(entries, 0)])
+    assert [entry.key for entry in source.entries][-1] == written(OVERFLOW).key
