@@ -101,9 +101,8 @@ class Limiter:
 
     def _take_in(self) -> None:
         """What other processes have decided since."""
-        size = os.fstat(self._fd).st_size
-        size -= size % _RECORD_BYTES  # who wrote the rest has not got to the end of it
-        content = os.pread(self._fd, size - self._read_to, self._read_to)
+        content = os.pread(self._fd, os.fstat(self._fd).st_size - self._read_to, self._read_to)
+        # Who wrote the rest, if any, has not got to the end of it.
         for at in range(0, len(content) - len(content) % _RECORD_BYTES, _RECORD_BYTES):
             metric, series = content[at : at + _METRIC_BYTES], content[at + _METRIC_BYTES : at + _RECORD_BYTES]
             if series == _TOLD:
