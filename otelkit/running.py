@@ -27,6 +27,7 @@ from otelkit.engine.propagation import propagator
 from otelkit.engine.providers import Providers
 from otelkit.engine.seams import propagate
 from otelkit.engine.sharing import SharedMetrics, SharingOptions
+from otelkit.given import Given
 from otelkit.instrumentation.registry import Registry
 from otelkit.pipeline_options import pipeline_options
 from otelkit.runtime import before, fork, guard
@@ -51,8 +52,10 @@ class Running:
         problems: tuple[str, ...],
         providers: Providers,
         observe: Callable[[Settings], None],
+        given: Given,
     ) -> None:
         self.settings = settings
+        self.given = given
         self._problems = problems
         self._providers = providers
         self._observe = observe
@@ -70,20 +73,34 @@ class Running:
     def flush(self, timeout_s: float) -> FlushReport:
         """As `Telemetry.flush`."""
         fork.check()
-        return self._pipeline.flush(timeout_s)
+        flushed = self._receiving.flush(time.monotonic() + timeout_s)
+        report = self._pipeline.flush(timeout_s)
+        return replace(report, ok=flushed() and report.ok)
 
     def shutdown(self, timeout_s: float | None = None) -> FlushReport:
         """As `Telemetry.shutdown`."""
         fork.check()
         budget = self.settings.shutdown_timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + budget
-        if not self.ended:
-            self._extras.close()  # first: the tree need not wait for a next hop that does not answer
+        if self.ended:
+            return self._pipeline.shutdown(budget)
+        self._extras.close()  # first: the tree need not wait for a next hop that does not answer
+        closed = self._receiving.close(deadline)
         report = self._pipeline.shutdown(max(0.0, deadline - time.monotonic()))
-        if not self.ended:
-            self.ended = True
-            self._registry.uninstall()
-        return report
+        self.ended = True
+        ok = closed() and report.ok
+        self._registry.uninstall()
+        return replace(report, ok=ok)
+
+    def withdraw(self) -> None:
+        """Ends a start that failed. What the application gave is not ended: a later call may be given it again."""
+        self.given = Given()
+        self.shutdown(0.0)
+
+    @property
+    def _receiving(self) -> Given:
+        """What was given and has a part in this opening: while a test captures, the objects are left alone."""
+        return Given() if self._extras.captured else self.given
 
     def recover(self, timeout_s: float) -> LedgerPage:
         """Sends what dead processes of this service have left, on an opening that was not started: what was adopted,
@@ -218,7 +235,7 @@ class Running:
         )
 
     def _open_engine(self) -> None:
-        receivers = self._extras.receivers
+        receivers = self.given.beside(self._extras.receivers, captured=self._extras.captured)
         providers = self._providers
         # A reader belongs to one provider: where the metrics' is someone else's, to that one.
         ours = replace(receivers, metric_readers=()) if "metrics" in providers.foreign else receivers

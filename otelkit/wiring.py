@@ -8,12 +8,18 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk._logs import LogRecordProcessor
+from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.metrics.view import View
+from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import Sampler
 
 from otelkit import extras, semconv
 from otelkit.config.load import load, refuse
@@ -24,6 +30,7 @@ from otelkit.engine.opening import missing as missing_packages
 from otelkit.engine.propagation import missing as missing_propagators
 from otelkit.engine.providers import Providers
 from otelkit.errors import AlreadyConfigured, ConfigurationError, OtelkitError
+from otelkit.given import Given, checked, refuse_readers
 from otelkit.instrumentation import imports, instruments, runtime
 from otelkit.running import Disabled, Running
 from otelkit.runtime import before, fork, guard, lifecycle, selflog
@@ -84,7 +91,20 @@ class _Process:
 _process = _Process()
 
 
-def bootstrap(service_name: str | None = None, /, *, app: object | None = None, **settings: object) -> Telemetry:
+def bootstrap(
+    service_name: str | None = None,
+    /,
+    *,
+    app: object | None = None,
+    sampler: Sampler | None = None,
+    id_generator: IdGenerator | str | None = None,
+    span_limits: SpanLimits | None = None,
+    span_processors: Sequence[SpanProcessor] = (),
+    log_record_processors: Sequence[LogRecordProcessor] = (),
+    metric_readers: Sequence[MetricReader] = (),
+    views: Sequence[View] = (),
+    **settings: object,
+) -> Telemetry:
     """Starts traces, metrics and logs for this process, and returns the handle; the same call again does nothing.
 
     `service_name` and the keyword arguments (the settings' names, `otelkit env` lists them) win over the environment,
@@ -92,22 +112,41 @@ def bootstrap(service_name: str | None = None, /, *, app: object | None = None, 
     name the service where nothing else does; it need not be given for its requests to be recorded. Libraries are
     instrumented when the application imports them, or now. No thread and no socket exists before the first record.
 
-    Raises AlreadyConfigured when an earlier explicit call had other settings, ConfigurationError for an unknown or
-    wrong keyword argument, and, under OTELKIT_STRICT=1, ConfigurationError and UnsupportedLibrary for what is a
-    WARNING otherwise, and AlreadyConfigured for a provider of someone else's that it would attach to.
+    OpenTelemetry objects of the application's own win over the settings: `sampler` decides on every span, excluded URLs
+    apart, `id_generator` makes the ids (a text names an entry point), `span_limits` limits spans. `span_processors`,
+    `log_record_processors` and `metric_readers` receive all records beside the exporters, and are flushed and ended
+    with otelkit; `views` hold for every reader and for what is exported. A test that captures has the ids, the limits
+    and the views, and none of the others.
+
+    Raises AlreadyConfigured when an earlier explicit call had other settings or objects, ConfigurationError for an
+    unknown or wrong keyword argument, and, under OTELKIT_STRICT=1, ConfigurationError and UnsupportedLibrary for what
+    is a WARNING otherwise, and AlreadyConfigured for a provider of someone else's that it would attach to.
     """
-    return _bootstrap(service_name, app, settings, explicit=True)
+    if isinstance(id_generator, str):
+        settings["id_generator"], id_generator = id_generator, None
+    given = checked(
+        {
+            "sampler": sampler,
+            "id_generator": id_generator,
+            "span_limits": span_limits,
+            "span_processors": span_processors,
+            "log_record_processors": log_record_processors,
+            "metric_readers": metric_readers,
+            "views": views,
+        }
+    )
+    return _bootstrap(service_name, app, settings, given, explicit=True)
 
 
 def start_automatically() -> Telemetry:
     """Starts from the environment alone; after any other start it does nothing."""
-    return _bootstrap(None, None, {}, explicit=False)
+    return _bootstrap(None, None, {}, Given(), explicit=False)
 
 
 def _bootstrap(
-    service_name: str | None, app: object | None, given: Mapping[str, object], *, explicit: bool
+    service_name: str | None, app: object | None, settings: Mapping[str, object], given: Given, *, explicit: bool
 ) -> Telemetry:
-    arguments = dict(given)
+    arguments = dict(settings)
     if service_name is not None:
         arguments["service_name"] = service_name
     if app is not None:
@@ -119,24 +158,27 @@ def _bootstrap(
         loaded = load({**arguments, **extras.captured_settings()})
         problems = (*loaded.problems, *loaded.hints, *_missing(loaded.settings))
         if current is not None and handle is not None:
-            if loaded.settings == current.settings:
+            changed = [*_changed(current.settings, loaded.settings), *current.given.differences(given)]
+            if loaded.settings == current.settings and not changed:
                 _process.explicit = True
                 return handle
             if _process.explicit:
-                raise AlreadyConfigured(_difference(current.settings, loaded.settings))
+                raise AlreadyConfigured(_difference(changed))
         providers = _process.providers or Providers()
         if loaded.settings.strict and providers.foreign and not loaded.settings.sdk_disabled:
             raise AlreadyConfigured(_someone_elses(providers.foreign))
+        refuse_readers(given.metric_readers, providers.belongs_elsewhere)
         if current is not None:
             current.shutdown()
         selflog.configure(loaded.settings.otel_log_level, _formatter(loaded.settings))
         _process.providers = providers
         kind = Disabled if loaded.settings.sdk_disabled else Running
-        running = kind(loaded.settings, problems, providers, _process.observe)
+        problems = (*problems, *given.without_effect(providers.foreign))
+        running = kind(loaded.settings, problems, providers, _process.observe, given)
         try:
             running.start()
         except OtelkitError:
-            running.shutdown(0.0)
+            running.withdraw()
             raise
         _process.running = running
         _process.handle = handle = Telemetry(running)
@@ -164,7 +206,8 @@ def captured(receivers: Callable[[], Receivers]) -> Iterator[None]:
             earlier.pause()
         with _process.lock:
             _process.open = _process.explicit = False
-            _bootstrap(None, None, _process.arguments if earlier is not None else {}, explicit=False)
+            arguments, given = (_process.arguments, earlier.given) if earlier is not None else ({}, Given())
+            _bootstrap(None, None, arguments, given, explicit=False)
         yield
     finally:
         if _process.open:
@@ -259,16 +302,17 @@ def _from_application(app: object) -> dict[str, object]:
     return found
 
 
-def _difference(old: Settings, new: Settings) -> str:
-    changed = []
+def _changed(old: Settings, new: Settings) -> Iterator[str]:
     for env, setting in TABLE.items():
         if old[env] != new[env]:
             values = (setting.masked(str(old[env])), setting.masked(str(new[env])))
-            changed.append(f"{setting.key}: {values[0]!r} before, {values[1]!r} now")
+            yield f"{setting.key}: {values[0]!r} before, {values[1]!r} now"
     if old.chosen_instrumentations() != new.chosen_instrumentations():
-        changed.append("instrument")
+        yield "instrument"
+
+
+def _difference(changed: Sequence[str]) -> str:
     return (
-        "otelkit.bootstrap was called before with other settings ("
-        + "; ".join(changed)
-        + "). Call it once, or call otelkit.shutdown() in between"
+        f"otelkit.bootstrap was called before with other settings ({'; '.join(changed)}). Call it once, or call"
+        " otelkit.shutdown() in between"
     )

@@ -6,6 +6,7 @@ import typer
 
 from otelkit.config.load import load
 from otelkit.engine.providers import Providers
+from otelkit.given import Given
 from otelkit.running import Running
 
 
@@ -23,7 +24,7 @@ def recover(
     loaded = load({"recorder": "on"})
     for problem in loaded.problems:
         typer.echo(str(problem), err=True)
-    running = Running(loaded.settings, (), Providers(), lambda _: None)
+    running = Running(loaded.settings, (), Providers(), lambda _: None, Given())
     page = running.recover(timeout_s)
     for signal, account in page.accounts.items():
         dropped = "".join(f", {count} dropped ({reason.value})" for reason, count in account.dropped.items())

@@ -17,8 +17,9 @@ logger = logging.getLogger("otelkit.delivery")
 class FlushReport:
     """The ledger after a flush or shutdown: records of all signals together, since the process started.
 
-    `ok`: everything that was in memory at the call was acknowledged by the next hop, in time, and nothing was dropped
-    meanwhile. `dropped` counts by reason (`otelkit.delivery.ledger.DropReason`'s values).
+    `ok`: everything that was in memory at the call was acknowledged by the next hop, in time, nothing was dropped
+    meanwhile, and the processors and readers that `bootstrap` was given were done as well. `dropped` counts by reason
+    (`otelkit.delivery.ledger.DropReason`'s values).
     """
 
     ok: bool

@@ -5,6 +5,7 @@
     leader            its lock is held by the process that exports for all
     0-4711-1a.series  the series of the process with slot 0 (shared.py); its lock is held as long as the process lives
     ended.series      what those said that have ended, and whose files they were
+    admitted          which series are exported as themselves, within the limit of a metric (limiting.py)
 
 All locks are flock's, which the kernel takes from a process that dies, however it dies. A process whose file is named
 in ended.series counts as ended once, whoever dies between that file's replacement and the removal of the process's.
@@ -28,6 +29,8 @@ from typing import Any
 
 from otelkit.delivery.ledger import private_directory
 from otelkit.engine.group_key import GroupKey, namespace, started
+from otelkit.engine.limiting import Limiter
+from otelkit.engine.locks import lock
 from otelkit.engine.merging import Source, fold
 from otelkit.engine.publishing import SeriesFile
 from otelkit.engine.shared import Entry, Kind, read, write_ended
@@ -39,7 +42,6 @@ _MAGIC = b"OTKGRP01"
 _GROUP_BYTES = 4096
 _ID_AT = 128
 _ID = struct.Struct("<H510s")
-_LOCK_S = 1.0
 _SERIES = re.compile(r"(\d+)-(\d+)-[0-9a-f]+\.series")
 _FOLDER = re.compile(r"(\d+)-(\d+)-(\d+)-[0-9a-f]+(?:-\d+)?")
 _GOES_ON_S = 300.0
@@ -109,6 +111,7 @@ class Member:
             self.header = _Header(memoryview(self._map)[:_ID_AT].cast("Q"))
             length, text = _ID.unpack_from(self._map, _ID_AT)
             self.group_id: str = text[:length].decode()
+            self._limiter = Limiter(self._open(self._folder / "admitted"))
             living = {slot for slot, path in self._files() if _locked(path)}
             self.slot = next(slot for slot in range(len(living) + 1) if slot not in living)
             path = self._folder / f"{self.slot}-{os.getpid()}-{time.monotonic_ns():x}.series"
@@ -137,7 +140,7 @@ class Member:
             private_directory(self._folder)
             path = self._folder / "group"
             fd = self._open(path)
-            _lock(fd)
+            lock(fd)
             with contextlib.suppress(OSError):
                 if os.path.samestat(os.fstat(fd), path.stat()):
                     return fd
@@ -157,7 +160,8 @@ class Member:
                 return mmap.mmap(self._group, _GROUP_BYTES)
             for _, path in self._files():
                 path.unlink(missing_ok=True)
-            (self._folder / "ended.series").unlink(missing_ok=True)
+            for name in ("ended.series", "admitted"):
+                (self._folder / name).unlink(missing_ok=True)
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(self._group, 0, _GROUP_BYTES)
         else:
@@ -216,7 +220,8 @@ class Member:
     def sources(self) -> list[Source]:
         """What all processes of the group say, and those that have ended."""
         with self._locked():  # else another one may put ended processes together between one look and the next
-            return self._sources()
+            found = self._sources()
+        return self._limiter.limited(found)
 
     def _sources(self) -> list[Source]:
         kept = _said(self._folder / "ended.series")
@@ -242,7 +247,7 @@ class Member:
         fresh = [path for path in gone if path.name not in counted]
         if fresh:
             sources = [Source(kept, None), *(Source(_said(path), None) for path in fresh)]
-            write_ended(ended, fold(sources), [path.name for path in gone])
+            write_ended(ended, fold(self._limiter.limited(sources)), [path.name for path in gone])
         for path in gone:
             path.unlink(missing_ok=True)
 
@@ -252,7 +257,7 @@ class Member:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        _lock(self._group)
+        lock(self._group)
         try:
             yield
         finally:
@@ -305,19 +310,6 @@ def _names(kept: Iterable[Entry]) -> set[str]:
         if entry.kind is Kind.ENDED:
             return set(json.loads(entry.key))
     return set()
-
-
-def _lock(fd: int) -> None:
-    """Waits for a lock that others hold for moments; raises TimeoutError."""
-    deadline = time.monotonic() + _LOCK_S
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise TimeoutError("the lock of the metrics' group was held too long") from None
-            time.sleep(0.001)
 
 
 def _locked(path: Path) -> bool:

@@ -25,7 +25,7 @@ from otelkit.engine.shared import Distribution, Entry, Kind, Numbers, Value, dec
 from otelkit.semconv import PROCESS_SLOT
 
 _KEPT_IDENTITIES = 20_000
-_OF_THE_LIVING = (Kind.STATE, Kind.GAUGE)
+OF_THE_LIVING = (Kind.STATE, Kind.GAUGE)
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
 
 
@@ -106,7 +106,7 @@ def _sums(sources: Iterable[Source]) -> Iterator[tuple[bytes, Kind, int | None, 
     for source in sources:
         for entry in source.entries:
             kind = entry.kind
-            if kind is Kind.ENDED or (source.slot is None and kind in _OF_THE_LIVING):
+            if kind is Kind.ENDED or (source.slot is None and kind in OF_THE_LIVING):
                 continue
             place = (entry.key, source.slot if kind is Kind.GAUGE else None)
             found = sums.get(place)

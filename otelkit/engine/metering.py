@@ -31,7 +31,7 @@ from opentelemetry.util.types import Attributes
 
 from otelkit.engine.cells import nothing
 from otelkit.engine.meter import Meter
-from otelkit.engine.seams import ForklessMeterProvider, is_default_reader, on_collect, view_matches
+from otelkit.engine.seams import ForklessMeterProvider, is_default_reader, on_collect, view_matches, wish_as
 
 
 class Metering:
@@ -67,10 +67,13 @@ class Metering:
 
 
 class _SdkPart(MetricReader):
-    """Reads what the SDK's provider has, for one reader of the engine's."""
+    """Reads what the SDK's provider of one opening has, for one reader: the SDK would have a reader belong to one
+    provider for ever, and this one is to outlive its opening.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, reader: MetricReader) -> None:
         super().__init__()
+        wish_as(self, reader)
         self.last_ns = 0
         self._data: MetricsData | None = None
 
@@ -114,10 +117,7 @@ class MeterProvider(ForklessMeterProvider):
     def _attach(self, reader: MetricReader) -> None:
         metering = self.metering
         assert metering is not None
-        if not metering.lean:
-            metering.provider.add_metric_reader(reader)
-            return
-        part = self._parts[reader] = _SdkPart()
+        part = self._parts[reader] = _SdkPart(reader)
         metering.provider.add_metric_reader(part)
         on_collect(reader, self._collect)
 
@@ -180,10 +180,6 @@ class MeterProvider(ForklessMeterProvider):
         if metering.lean and not is_default_reader(metric_reader):
             # This reader needs the SDK's aggregations: from here on they record for all, and sums begin anew.
             metering.lean = False
-            for reader, part in self._parts.items():
-                metering.provider.remove_metric_reader(part)
-                metering.provider.add_metric_reader(reader)
-            self._parts = {}
             self._route(metering)
         self._attach(metric_reader)
 
@@ -191,9 +187,8 @@ class MeterProvider(ForklessMeterProvider):
         self._added = tuple(reader for reader in self._added if reader is not metric_reader)
         metering = self.metering
         part = self._parts.pop(metric_reader, None)
-        if metering is not None:
-            metering.provider.remove_metric_reader(part or metric_reader)
-        if part is not None:
+        if metering is not None and part is not None:
+            metering.provider.remove_metric_reader(part)
             on_collect(metric_reader, None)
             metric_reader.shutdown()
 

@@ -34,12 +34,17 @@ from otelkit.signals.suppression import FollowsParent, SilenceableSampler
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What else receives the records: the console tree, the pull endpoint, the test fixture's capture."""
+    """What there is beside the settings: who else receives the records (the console tree, the pull endpoint, the test
+    fixture's capture, the application's own processors), and what of the application's decides in a setting's place.
+    """
 
     span_processors: tuple[SpanProcessor, ...] = ()
     log_processors: tuple[LogRecordProcessor, ...] = ()
     metric_readers: tuple[MetricReader, ...] = ()
     views: tuple[View, ...] = ()
+    sampler: sampling.Sampler | None = None
+    ids: IdGenerator | None = None
+    limits: SpanLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,10 @@ def open_engine(
 
 def _tracing(settings: Settings, resource: Resource, pipeline: Pipeline, extras: Extras) -> Tracing:
     exported = "otlp" in settings.exporters("traces")
-    sampler_, limits, ids = sampler(settings), _span_limits(settings), _id_generator(settings.id_generator)
+    # Around the application's own sampler too: below an excluded URL nobody is asked.
+    sampler_ = SilenceableSampler(extras.sampler) if extras.sampler is not None else sampler(settings)
+    limits = extras.limits if extras.limits is not None else _span_limits(settings)
+    ids = extras.ids if extras.ids is not None else _id_generator(settings.id_generator)
     if settings.engine == "otelkit":
         return Tracing(
             resource=resource,

@@ -17,6 +17,7 @@ from otelkit.engine.intake import CollectionIntake, LogCorrelation, LogIntake, S
 from otelkit.engine.logs import LoggerProvider
 from otelkit.engine.metering import MeterProvider
 from otelkit.engine.opening import Extras as Receivers
+from otelkit.engine.seams import collects_from
 from otelkit.engine.sharing import SharedMetrics
 from otelkit.engine.tracing import TracerProvider
 
@@ -65,11 +66,17 @@ class Providers:
             self._reader.redirect(shared.take if shared is not None else _into_nothing)
             if shared is not None:
                 shared.read = self._reader.collect_now
+            before, self._readers = self._readers, receivers.metric_readers
+            for reader in before:
+                if reader not in self._readers:  # removing it ends it, and the application's own may stay
+                    self._metrics.remove_metric_reader(reader)
             for reader in self._readers:
-                self._metrics.remove_metric_reader(reader)
-            self._readers = receivers.metric_readers
-            for reader in self._readers:
-                self._metrics.add_metric_reader(reader)
+                if reader not in before:
+                    self._metrics.add_metric_reader(reader)
+
+    def belongs_elsewhere(self, reader: MetricReader) -> bool:
+        """Whether a reader has a provider already, and not through one of these."""
+        return collects_from(reader) not in (None, self.meter) and reader not in self._readers
 
     def _attach(self) -> None:
         tracer, meter, log = self._there

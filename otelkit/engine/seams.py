@@ -74,6 +74,18 @@ def is_default_reader(reader: MetricReader) -> bool:
     return temporalities == {AggregationTemporality.CUMULATIVE} and aggregations == {DefaultAggregation}
 
 
+def wish_as(reader: MetricReader, other: MetricReader) -> None:
+    """Gives a reader the temporality and the aggregation that another one wants of each instrument."""
+    reader._instrument_class_temporality = other._instrument_class_temporality
+    reader._instrument_class_aggregation = other._instrument_class_aggregation
+
+
+def collects_from(reader: MetricReader) -> object | None:
+    """What a reader collects from: a provider of otelkit's, something of an SDK provider's, None for nothing yet."""
+    collect = reader._collect
+    return getattr(collect, "__self__", collect)
+
+
 def view_matches(view: View, instrument: Any) -> bool:
     """Whether a view is for an instrument of the SDK's."""
     return view._match(instrument)

@@ -21,7 +21,7 @@ Kinds = tuple[type, ...]
 
 LIMIT = 2000
 """The most series of an instrument; https://opentelemetry.io/docs/specs/otel/metrics/sdk/#cardinality-limits"""
-_OVERFLOW = {"otel.metric.overflow": True}
+OVERFLOW = {"otel.metric.overflow": True}
 _TEXT = {str}
 _UNLIMITED = AttributeLimits(None, None)
 
@@ -65,7 +65,7 @@ class Series(Generic[C]):
 
     def _overflowing(self) -> C:
         if self._overflow is None:
-            self._overflow = self._make(Shared(_OVERFLOW))
+            self._overflow = self._make(Shared(OVERFLOW))
             different = Counter(name for name, _ in {pair for cell in self._cells.values() for pair in _pairs(cell)})
             worst, values = different.most_common(1)[0] if different else ("", 0)
             logger.warning(

@@ -58,9 +58,10 @@ class Captured:
 def capture() -> Iterator[Captured]:
     """Captures the telemetry of the whole process in the block: `with otelkit.testing.capture() as telemetry:`.
 
-    Nothing is exported, every span is sampled, and `otelkit.bootstrap` may be called within, once. What was started
-    before is set aside for the block. The block begins outside of any span, with nothing bound. Raises RuntimeError
-    within another capture.
+    Nothing is exported, every span is sampled, and `otelkit.bootstrap` may be called within, once. Of the objects that
+    bootstrap is given, views, span limits and the id generator hold, so that records look as ever; processors, readers
+    and the sampler are left out. What was started before is set aside for the block. The block begins outside of any
+    span, with nothing bound. Raises RuntimeError within another capture.
     """
     from otelkit import wiring  # it imports otelkit.testing
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from otelkit.engine.series import LIMIT, OVERFLOW
 from tests.support.process import kill_session, run_python, start_python
 from tests.support.server import (
     FAST,
@@ -122,8 +124,8 @@ children = []
 for number in range(4):
     child = os.fork()
     if child == 0:
-        for round in range(100):
-            otelkit.count("visits")
+        for round in range({rounds}):
+            otelkit.count("visits"{labels})
             with otelkit.span("child"): pass
         while True:
             time.sleep(0.1)
@@ -139,20 +141,49 @@ sys.stdin.readline()
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_leader_that_is_killed_is_replaced(sink: Sink, tmp_path: Path, engine: str) -> None:
     """Within an interval, without a jump: three leaders in turn, and the sum stays what the four have counted."""
-    process = start_python(LEADER.format(url=sink.url), cwd=tmp_path, environ={"OTELKIT_ENGINE": engine})
+    source = LEADER.format(url=sink.url, rounds=100, labels="")
+    process = start_python(source, cwd=tmp_path, environ={"OTELKIT_ENGINE": engine})
     try:
-        assert process.stdout is not None
         sink.wait_for(lambda: sink.total("visits") == 400, "400 visits")
-        killed: set[int] = set()
-        while len(killed) < 3:
-            leader = int(process.stdout.readline())
-            if leader in killed:
-                continue
-            os.kill(leader, signal.SIGKILL)
-            killed.add(leader)
-            received = len(sink.metrics)
-            sink.wait_for(lambda seen=received: _counts(sink, seen) > 1, "the next leader", 10)  # type: ignore[misc]
+        kill_leaders(3, process, sink)
         assert sink.one_series("visits")[-1] == 400
+    finally:
+        kill_session(process)
+
+
+def kill_leaders(times: int, process: subprocess.Popen[str], sink: Sink) -> None:
+    """Kills whoever says that it leads, and waits until the next one has exported."""
+    assert process.stdout is not None
+    killed: set[int] = set()
+    while len(killed) < times:
+        leader = int(process.stdout.readline())
+        if leader in killed:
+            continue
+        os.kill(leader, signal.SIGKILL)
+        killed.add(leader)
+        received = len(sink.metrics)
+        sink.wait_for(lambda seen=received: _counts(sink, seen) > 1, "the next leader", 10)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_more_label_sets_than_the_limit_over_leaders_that_are_killed(sink: Sink, tmp_path: Path, engine: str) -> None:
+    """Four workers with 900 label sets each: 2000 series, the same ones under each leader, whose sum is exact and none
+    of which falls.
+    """
+    source = LEADER.format(url=sink.url, rounds=900, labels=', customer=f"{number}-{round}"')
+    process = start_python(source, cwd=tmp_path, environ={"OTELKIT_ENGINE": engine})
+    try:
+        sink.wait_for(lambda: sink.total("visits") == 3600, "3600 visits", 30)
+        before = sink.series("visits").keys()
+        kill_leaders(2, process, sink)
+        series = sink.series("visits")
+        assert series.keys() == before
+        assert len(series) == LIMIT
+        assert len({instance for instance, _ in series}) == 1
+        assert sum(values[-1] for values in series.values()) == 3600
+        assert all(values == sorted(values) for values in series.values())
+        (overflow,) = [values for (_, labels), values in series.items() if dict(labels) == OVERFLOW]
+        assert overflow[-1] == 3600 - (LIMIT - 1)
     finally:
         kill_session(process)
 

@@ -7,12 +7,14 @@ import logging
 import re
 import socket
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import fastapi
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, WebSocket
 from fastapi.responses import StreamingResponse
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
@@ -254,9 +256,14 @@ def test_captured_headers(start: Callable[..., Exported], serve: Serve) -> None:
     assert found["http.response.header.content-type"] == ["application/json"]
 
 
-def test_excluded_urls_are_silent_with_all_that_they_call(start: Callable[..., Exported], serve: Serve) -> None:
-    """Below an excluded URL nobody records spans; the request is answered."""
-    exported = start(excluded_urls="/health")
+@pytest.mark.parametrize("objects", [{}, {"sampler": ALWAYS_ON}], ids=["by setting", "by object"])
+def test_excluded_urls_are_silent_with_all_that_they_call(
+    start: Callable[..., Exported], serve: Serve, objects: dict[str, Any]
+) -> None:
+    """Below an excluded URL nobody records spans, whatever a sampler of the application's says; the request is
+    answered.
+    """
+    exported = start(excluded_urls="/health", **objects)
     app = FastAPI()
 
     @app.get("/health")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import otelkit
 from tests.support.sink import ReceivedLog, ReceivedSpan, Sink
@@ -37,9 +38,9 @@ class Started:
 
 
 @contextmanager
-def started(state_dir: Path, **settings: object) -> Iterator[Started]:
+def started(state_dir: Path, **settings: Any) -> Iterator[Started]:
     """Starts telemetry with no instrumentation but the settings', and ends it with the block."""
-    arguments: dict[str, object] = {
+    arguments: dict[str, Any] = {
         "disabled_instrumentations": "*",
         "runtime_metrics": False,
         "otel_log_level": "critical",

@@ -237,7 +237,7 @@ def test_an_instrument_made_before_bootstrap_lives_after_it(exported: Started) -
     assert values(exported, "orders.kept") == {(): 2}
 
 
-def _same(exported: Started) -> dict[str, object]:
+def _same(exported: Started) -> dict[str, Any]:
     return {
         "otlp_endpoint": exported.sink.url,
         "state_dir": str(exported.state_dir),

@@ -148,6 +148,16 @@ def test_the_session_of_the_readme_prints_what_the_readme_says(sink: Sink, tmp_p
     assert [span.name for span in sink.spans] == ["price.quote"]
 
 
+def test_the_example_with_objects_does_what_the_page_says(sink: Sink, tmp_path: Path) -> None:
+    """Run as it stands: the span is printed and exported, the label that the view leaves out is in no series."""
+    (source,) = [found for found in blocks(ROOT / "docs" / "bootstrap.md", "python") if "span_processors" in found]
+    finished = run_python(source, cwd=tmp_path, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url})
+    assert finished.out.count('"name": "order.place"') == 1
+    assert [span.name for span in sink.spans] == ["order.place"]
+    assert sink.total("orders.placed", plan="pro") == 1
+    assert not [labels for _, labels in sink.series("orders.placed") if "user" in dict(labels)]
+
+
 def without_numbers(text: str) -> str:
     """What is printed but how many points a machine's runtime metrics have."""
     return re.sub(r"\d+", "N", text).strip()

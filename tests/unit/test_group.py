@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from otelkit.engine import group
+from otelkit.engine import locks
 from otelkit.engine.group import Member
 from otelkit.engine.group_key import GroupKey, group_key
 from otelkit.engine.merging import Merger
@@ -317,7 +317,7 @@ def test_a_lock_that_is_never_let_go_is_waited_for_a_moment_only(
     groups: Path, key: GroupKey, member: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Telemetry must not hang on a process that was stopped in the wrong moment."""
-    monkeypatch.setattr(group, "_LOCK_S", 0.1)
+    monkeypatch.setattr(locks, "_PATIENCE_S", 0.1)
     with (groups / key.folder / "group").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(TimeoutError):
