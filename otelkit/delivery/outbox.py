@@ -206,25 +206,29 @@ class Outbox:
 
     # -- the sender's side
 
-    def take(self) -> Batch | None:
-        """Waits for the batch that is due next and marks it as in flight; None once the outbox is closed."""
+    def take(self, signals: Iterable[Signal]) -> Batch | None:
+        """Waits for the batch of these signals that is due next and marks it as in flight; None once the outbox is
+        closed.
+        """
+        lanes = [self._lanes[signal] for signal in signals]
         with self._changed:
             while not self._closed:
-                if (batch := self._due()) is not None:
+                if (batch := self._due(lanes)) is not None:
                     return batch
                 now = time.monotonic()
-                pauses = [lane.not_before - now for lane in self._lanes.values() if lane.waits]
+                pauses = [lane.not_before - now for lane in lanes if lane.waits]
                 self._changed.wait(max(0.0, min(pauses)) if pauses else None)
             return None
 
-    def take_due(self) -> Batch | None:
+    def take_due(self, signals: Iterable[Signal]) -> Batch | None:
         """The batch that is due now, marked as in flight; None where there is none, without waiting."""
+        lanes = [self._lanes[signal] for signal in signals]
         with self._changed:
-            return None if self._closed else self._due()
+            return None if self._closed else self._due(lanes)
 
-    def _due(self) -> Batch | None:
+    def _due(self, lanes: Iterable[Lane]) -> Batch | None:
         now = time.monotonic()
-        due = [lane for lane in self._lanes.values() if lane.waits and lane.not_before <= now]
+        due = [lane for lane in lanes if lane.waits and lane.not_before <= now]
         if not due:
             return None
         # Not the oldest batch of all: a signal with a long queue must not keep the others waiting.

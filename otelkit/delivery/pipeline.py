@@ -32,7 +32,7 @@ from otelkit.delivery.recorder import Recorder
 from otelkit.delivery.records import Attributes
 from otelkit.delivery.recovery import Recovery
 from otelkit.delivery.report import FlushReport, report_dead_processes
-from otelkit.delivery.sender import Sender
+from otelkit.delivery.sender import Sender, by_hop
 from otelkit.delivery.spool import Spool
 from otelkit.runtime import guard
 from otelkit.runtime.bell import Bell
@@ -90,9 +90,10 @@ class Pipeline:
         self._recovery = None
         if options.recorder is not None:
             self._recovery = Recovery(options.recorder, self.ledger, self._packing, self._offer)
-        self._sender = Sender(
-            self._outbox, self.ledger, options.destinations, self.spool, self._wake.ring, quiet=options.quiet
-        )
+        self._senders = [
+            Sender(self._outbox, self.ledger, hop, self.spool, self._wake.ring, quiet=options.quiet)
+            for hop in by_hop(options.destinations)
+        ]
         self._threads: list[threading.Thread] = []
 
     def _queue(
@@ -162,7 +163,7 @@ class Pipeline:
             return FlushReport.of(self.ledger.read(), ok=True, in_memory=self.in_memory())
         deadline = time.monotonic() + min(timeout_s, _LONGEST_WAIT_S)
         lost_before = self.ledger.read().lost
-        if self._threads or self._waiting():
+        if self._threads or self.spans.records or self.logs.records or self._collections:
             self._drain(deadline, final=True)
         self.spans.closed = self.logs.closed = True
         self._closing = True
@@ -247,7 +248,7 @@ class Pipeline:
                 )
             self._threads = [
                 threading.Thread(target=self._work, name="otelkit-worker", daemon=True),
-                threading.Thread(target=self._sender.run, name="otelkit-sender", daemon=True),
+                *(threading.Thread(target=each.run, name="otelkit-sender", daemon=True) for each in self._senders),
             ]
             self.spans.started = self.logs.started = True
             for thread in self._threads:
@@ -273,7 +274,8 @@ class Pipeline:
             return False
         self._outbox.hurry()
         if not self._threads:
-            self._sender.run_here(deadline)
+            for sender in self._senders:
+                sender.run_here(deadline)
         gives_up = self.spool.takes if final and self.spool is not None else None
         settled = self._outbox.wait_settled(request.last_sequence, deadline, gives_up=gives_up)
         if request.elsewhere and self.source is not None:
@@ -325,9 +327,6 @@ class Pipeline:
             request.last_sequence = self._outbox.last_sequence
             request.drained.set()
 
-    def _waiting(self) -> bool:
-        return bool(self.spans.records or self.logs.records or self._collections)
-
     # -- the worker's work
 
     def _move(self) -> None:
@@ -339,7 +338,8 @@ class Pipeline:
             if self.recorder is not None and self._recovery is not None:
                 self.recorder.tend()
                 self._recovery.tick()
-        self._sender.hurry()
+        for sender in self._senders:
+            sender.hurry()
         self._backlog.tend()
 
     def _offer(self, batch: Batch) -> None:

@@ -32,7 +32,8 @@ logger = logging.getLogger("otelkit.delivery")
 
 
 class Sender:
-    """Owns the transports, which are made here and used by the thread that runs `run` alone.
+    """Sends what goes to one next hop: `destinations` are those of its signals. Owns the transports, which are made
+    here and used by the thread that runs `run` alone.
 
     One WARNING when a next hop stops answering, whatever the signal, and one INFO with counts when it is back.
     `quiet`: the absence of a collector at the default address is no news (a developer who never asked for one).
@@ -64,7 +65,7 @@ class Sender:
     def run(self) -> None:
         """Sends until the outbox is closed."""
         with self._prepared():
-            while (batch := self._outbox.take()) is not None:
+            while (batch := self._outbox.take(self._destinations)) is not None:
                 self._handle(batch, self._send(batch))
             for transport in self._transports.values():
                 transport.close()
@@ -79,7 +80,9 @@ class Sender:
         can start.
         """
         with self._prepared():
-            while (left_s := deadline - time.monotonic()) > 0 and (batch := self._outbox.take_due()) is not None:
+            while (left_s := deadline - time.monotonic()) > 0 and (
+                batch := self._outbox.take_due(self._destinations)
+            ) is not None:
                 self._handle(batch, self._send(batch, left_s))
 
     def _prepared(self) -> AbstractContextManager[None]:
@@ -176,6 +179,14 @@ class Sender:
         if held_back is not None:
             more = f" ({held_back} more such answers since the last message)" if held_back else ""
             logger.warning("%s %s%s", self._destinations[batch.signal].shown, what, more)
+
+
+def by_hop(destinations: Mapping[Signal, Destination]) -> list[Mapping[Signal, Destination]]:
+    """The destinations of each next hop. A sender each: one that hangs does not keep the others waiting."""
+    found: dict[str, dict[Signal, Destination]] = {}
+    for signal, destination in destinations.items():
+        found.setdefault(destination.hop, {})[signal] = destination
+    return list(found.values())
 
 
 def _fates(part: Part, outcome: Delivered | Refused) -> Mapping[DropReason | None, int]:

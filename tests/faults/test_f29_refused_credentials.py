@@ -72,4 +72,6 @@ def test_under_steady_load_the_requests_become_few(tmp_path: Path, sink: Sink) -
     account = json.loads(out)
     assert balanced(account)
     assert account["dropped"]["refused"] > 0
-    assert len({span.span_id for span in sink.named("work")}) == account["delivered"] > 0
+    # What was acknowledged too late for the end of the process waits in the spool as well.
+    received = len({span.span_id for span in sink.named("work")})
+    assert 0 < account["delivered"] <= received <= account["delivered"] + account["spooled"]

@@ -82,3 +82,27 @@ def test_an_answer_that_drips(tmp_path: Path, what: bytes) -> None:
     with Raw(serve) as server:
         flushed(tmp_path, server.port, environ={"OTEL_EXPORTER_OTLP_TIMEOUT": "500"})
     assert len(asked) > 1
+
+
+TWO_HOPS = """
+for number in range(100):
+    with otelkit.span("work"):
+        otelkit.event("done", n=number)
+began = time.monotonic()
+report = otelkit.flush(1.0)
+print(json.dumps([time.monotonic() - began, report.ok, otelkit.status()["ledger"]]))
+"""
+
+
+def test_one_hop_that_hangs_keeps_the_other_signals_waiting_for_nothing(tmp_path: Path, sink: Sink) -> None:
+    """The traces' hop takes what it is sent and never answers; the logs' has acknowledged all within the second."""
+    with Sink() as hung:
+        hung.answer = lambda path: Answer(after_s=60)
+        environ = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{hung.url}/v1/traces"}
+        finished = run_service(TWO_HOPS, sink.port, tmp_path, environ=environ)
+    took_s, ok, ledger = json.loads(finished.out)
+    assert took_s <= 1.3
+    assert not ok
+    assert ledger["traces"]["delivered"] == 0
+    assert ledger["logs"]["delivered"] == ledger["logs"]["accepted"] >= 100
+    assert ledger["metrics"]["delivered"] == ledger["metrics"]["accepted"] > 0

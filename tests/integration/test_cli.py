@@ -140,6 +140,7 @@ def test_status_reads_another_processs_ledger(running: subprocess.Popen[str], tm
             "delivered": 3,
             "spooled": 0,
             "in_memory": 0,
+            "truncated": 0,
             "dropped": {},
         }
     finally:

@@ -115,7 +115,7 @@ class Model(RuleBasedStateMachine):
     def take(self) -> None:
         """One lane after the other."""
         expected = self.due()
-        self.flying = self.outbox.take()
+        self.flying = self.outbox.take(SIGNALS)
         assert self.flying is expected
         assert self.flying is not None
         self.served = [*(signal for signal in self.served if signal != self.flying.signal), self.flying.signal]
@@ -194,7 +194,7 @@ class Model(RuleBasedStateMachine):
         self.recalled.clear()
         self.on_disk.clear()
         self.closed = True
-        assert self.outbox.take() is None
+        assert self.outbox.take(SIGNALS) is None
 
     @invariant()
     def records_are_counted(self) -> None:
@@ -230,7 +230,7 @@ def in_thread(function: Any) -> tuple[threading.Thread, list[Any]]:
 def test_take_waits_for_an_offer() -> None:
     """Without turning a processor meanwhile."""
     outbox = Outbox(SIGNALS, LIMIT)
-    thread, results = in_thread(outbox.take)
+    thread, results = in_thread(lambda: outbox.take(SIGNALS))
     thread.join(0.05)
     assert thread.is_alive()
     offered = batch()
@@ -244,13 +244,13 @@ def test_take_waits_for_the_end_of_a_pause_and_hurry_ends_it() -> None:
     outbox = Outbox(SIGNALS, LIMIT)
     offered = batch()
     outbox.offer(offered, never)
-    assert outbox.take() is offered
+    assert outbox.take(SIGNALS) is offered
     outbox.retry(offered, 0.2)
     began = time.monotonic()
-    assert outbox.take() is offered
+    assert outbox.take(SIGNALS) is offered
     assert 0.19 <= time.monotonic() - began < 5
     outbox.retry(offered, 1000)
-    thread, results = in_thread(outbox.take)
+    thread, results = in_thread(lambda: outbox.take(SIGNALS))
     thread.join(0.05)
     assert thread.is_alive()
     outbox.hurry()
@@ -264,18 +264,18 @@ def test_a_paused_lane_does_not_hold_the_others_up() -> None:
     log, span = batch("logs"), batch("traces")
     outbox.offer(log, never)
     outbox.offer(span, never)
-    assert outbox.take() is log
+    assert outbox.take(SIGNALS) is log
     outbox.retry(log, 1000)
-    assert outbox.take() is span
+    assert outbox.take(SIGNALS) is span
 
 
 def test_close_lets_a_waiting_sender_go_and_a_waiting_flush_see_it() -> None:
     """Both return at once."""
     outbox = Outbox(SIGNALS, LIMIT)
     outbox.offer(batch(), never)
-    flying = outbox.take()
+    flying = outbox.take(SIGNALS)
     assert flying is not None
-    sender, taken = in_thread(outbox.take)
+    sender, taken = in_thread(lambda: outbox.take(SIGNALS))
     flush, settled = in_thread(lambda: outbox.wait_settled(1, time.monotonic() + 60))
     assert outbox.close() == [flying]
     sender.join(5)
@@ -290,7 +290,7 @@ def test_an_outcome_is_counted_before_a_waiting_flush_goes_on() -> None:
     outbox = Outbox(SIGNALS, LIMIT)
     small = batch(size=60)
     outbox.offer(small, never)
-    assert outbox.take() is small
+    assert outbox.take(SIGNALS) is small
     flush, settled = in_thread(lambda: outbox.wait_settled(1, time.monotonic() + 60))
 
     def count() -> None:
@@ -336,15 +336,28 @@ def test_an_end_gives_up_what_fails_again_and_waits_elsewhere() -> None:
     outbox = Outbox(SIGNALS, LIMIT)
     offered = batch()
     outbox.offer(offered, never)
-    assert outbox.take() is offered
+    assert outbox.take(SIGNALS) is offered
     outbox.retry(offered, 1000)
     outbox.hurry()
     began = time.monotonic()
     assert not outbox.wait_settled(1, began + 0.1, gives_up=lambda signal: True)
     assert time.monotonic() - began >= 0.09
-    assert outbox.take() is offered
+    assert outbox.take(SIGNALS) is offered
     outbox.retry(offered, 1000)
     assert not outbox.wait_settled(1, time.monotonic() + 60, gives_up=lambda signal: True)
     began = time.monotonic()
     assert not outbox.wait_settled(1, began + 0.1, gives_up=lambda signal: False)
     assert time.monotonic() - began >= 0.09
+
+
+def test_a_sender_takes_what_goes_to_its_next_hop_alone() -> None:
+    """It does not wait for a batch of another's, and has its own pauses."""
+    outbox = Outbox(SIGNALS, LIMIT)
+    span, log = batch("traces"), batch("logs")
+    for made in (log, span):
+        outbox.offer(made, never)
+    assert outbox.take(["traces", "metrics"]) is span
+    assert outbox.take_due(["metrics"]) is None
+    outbox.retry(span, 60.0)
+    assert outbox.take_due(["traces"]) is None
+    assert outbox.take_due(["logs"]) is log
