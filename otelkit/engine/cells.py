@@ -24,6 +24,7 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, NumberDataPoint
 from opentelemetry.trace import Span as ApiSpan
 
 from otelkit.delivery.records import Shared
+from otelkit.engine import refusals
 from otelkit.engine.context import SPAN_KEY, variable, with_span
 from otelkit.engine.span import Span
 
@@ -284,8 +285,6 @@ def checked(amount: Any, lowest: float, what: str) -> Any:
     """A number that is out of the ordinary: a subclass or another type becomes int or float, what cannot be counted
     is None and said once a minute.
     """
-    from otelkit.engine import refusals
-
     if isinstance(amount, int):
         amount = int(amount)
     elif not isinstance(amount, float):
