@@ -102,12 +102,12 @@ class Recorder:
             if known is not trace_id:  # a trace's spans have its number in common, and follow each other
                 encoded = trace_id.to_bytes(16, "big")
                 self._trace = trace_id, encoded
+            if content:
+                self._fill(slot, content)
             _write(
                 self._map, slot, encoded, span.span_id, span.parent_id, span.start_time,
                 span.flags, span.kind._value_, 0, len(name), len(content), name, 0, ring.OPEN,
             )  # fmt: skip
-            if content:
-                self._fill(slot, content)
             span.slot = slot
             self._open[slot] = span
         except Exception:  # noqa: BLE001 - whatever an application gave as a name or a time
@@ -143,13 +143,13 @@ class Recorder:
             if content and self._redaction.is_secret_text(body):
                 content = _REDACTED
             name = (record.event_name or "")[: ring.NAME_BYTES].encode("utf-8", "replace")
+            if content:
+                self._fill(slot, content)
             _write(
                 self._map, slot, record.trace_id.to_bytes(16, "big"), record.span_id, 0, record.timestamp or 0,
                 record.flags, record.severity_number, 0, len(name), len(content), name,
                 record.observed_timestamp or 0, ring.LOG,
             )  # fmt: skip
-            if content:
-                self._fill(slot, content)
             record.slot = slot
         except Exception:  # noqa: BLE001 - whatever an application gave as a time or a number
             self.missed += 1
@@ -271,10 +271,9 @@ class Recorder:
             own = span.own
             state = (span.span_id, len(own) if own else 0)
             described[slot] = state
-            if self._described.get(slot) == state:
-                continue
-            with contextlib.suppress(RuntimeError):  # the application's thread adds an attribute meanwhile
-                self._describe(content, slot, span)
+            if self._described.get(slot) != state:
+                with contextlib.suppress(RuntimeError):  # the application's thread adds an attribute meanwhile
+                    self._describe(content, slot, span)
             if len(self._free) < _FEW and span.start_time < now_ns - _FORGOTTEN_NS:
                 self._open.pop(slot, None)
                 self._free.append(slot)

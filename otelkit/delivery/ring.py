@@ -20,7 +20,7 @@
 
     4096 contents, 384 bytes   of each slot: OTLP attributes of the span, or the body of the log record, UTF-8, cut
 
-Other numbers are little-endian. The state is written last: a slot that was being written as the
+Other numbers are little-endian. The state is written last, after the content too: a slot that was being written as the
 process died is free. Slots are small, and apart from their contents, since every span writes one: what it writes should
 be in the processor's cache still.
 """
