@@ -50,7 +50,8 @@ class Batch:
 
     def ended(self, rest: DropReason | None) -> Counter[DropReason | None]:
         """What has become of its records, where `rest` has of those that were not sent."""
-        return self.fates + Counter({rest: self.records - self.fates.total()})
+        fates = Counter(self.fates)  # at one moment: at the end of the process the sender may be adding to them
+        return fates + Counter({rest: self.records - fates.total()})
 
 
 Evict = Callable[[Batch, DropReason], None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from typing import Any
 
 from hypothesis import settings
@@ -348,6 +349,20 @@ def test_an_end_gives_up_what_fails_again_and_waits_elsewhere() -> None:
     began = time.monotonic()
     assert not outbox.wait_settled(1, began + 0.1, gives_up=lambda signal: False)
     assert time.monotonic() - began >= 0.09
+
+
+def test_an_outcome_that_comes_while_a_batch_is_counted_counts_nothing_twice() -> None:
+    """The end of the process counts what was left; the sender's answer comes in the middle of that."""
+
+    class Late(Counter[DropReason | None]):
+        def total(self) -> int:
+            before = super().total()
+            self[None] = 5
+            return before
+
+    left = batch(records=5)
+    left.fates = Late()
+    assert left.ended(DropReason.SHUTDOWN).total() == 5
 
 
 def test_a_sender_takes_what_goes_to_its_next_hop_alone() -> None:
