@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from opentelemetry.trace import Link, SpanKind, TraceState
+from opentelemetry.trace import Link
 from opentelemetry.trace.status import Status
 
-from otelkit.delivery.records import Attributes, LogRecord, Scope, Shared, SpanDetails, SpanRecord
+from otelkit.delivery.plain import Counted, PlainDetails, PlainLog, PlainSpan
+from otelkit.delivery.records import Attributes, LogRecord, SpanDetails, SpanRecord
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -78,7 +79,7 @@ class Scales:
         own = room.mapping(span.own) if span.own is not None else None
         details = _cut_details(span.details, room) if span.details is not None else None
         if room.cut:
-            span = _copy(_Span, _Span.__slots__, span, name=name, own=own, details=details)
+            span = _copy(PlainSpan, PlainSpan.__slots__, span, name=name, own=own, details=details)
         return Heavy(span, room.used, room.cut)
 
     def _heavy_log(self, record: LogRecord) -> Heavy[LogRecord]:
@@ -86,7 +87,7 @@ class Scales:
         body = room.value(record.body)
         own = room.mapping(record.own) if record.own is not None else None
         if room.cut:
-            record = _copy(_Log, _Log.__slots__, record, body=body, own=own)
+            record = _copy(PlainLog, PlainLog.__slots__, record, body=body, own=own)
         return Heavy(record, room.used, room.cut)
 
 
@@ -132,8 +133,8 @@ class _Room:
             return tuple(map(self.value, self.items(value)))
         return value
 
-    def mapping(self, attributes: Mapping[str, Any]) -> _Counted:
-        taken = _Counted()
+    def mapping(self, attributes: Mapping[str, Any]) -> Counted:
+        taken = Counted()
         for key in self.items(attributes):
             taken[self.text(key) if isinstance(key, str) else key] = self.value(attributes[key])
         taken.dropped = getattr(attributes, "dropped", 0) + len(attributes) - len(taken)
@@ -149,13 +150,7 @@ class _Room:
             yield item
 
 
-class _Counted(dict[str, Any]):
-    """Attributes with the number of those that were left out."""
-
-    dropped = 0
-
-
-def _cut_details(details: SpanDetails, room: _Room) -> _Details:
+def _cut_details(details: SpanDetails, room: _Room) -> PlainDetails:
     status = details.status
     if status.description:
         status = Status(status.status_code, room.text(status.description))
@@ -164,7 +159,7 @@ def _cut_details(details: SpanDetails, room: _Room) -> _Details:
         for event in room.items(details.events)
     ]
     links = [Link(link.context, room.mapping(link.attributes or {})) for link in room.items(details.links)]
-    return _Details(
+    return PlainDetails(
         status,
         events,
         links,
@@ -179,56 +174,6 @@ class _Event:
     timestamp: int
     attributes: Attributes
     dropped_attributes: int
-
-
-@dataclass(slots=True)
-class _Details:
-    status: Status
-    events: Sequence[_Event]
-    links: Sequence[Link]
-    dropped_events: int
-    dropped_links: int
-
-
-@dataclass(slots=True)
-class _Span:
-    """A span of which something was cut."""
-
-    name: str
-    trace_id: int
-    span_id: int
-    parent_id: int
-    flags: int
-    trace_state: TraceState | None
-    kind: SpanKind
-    start_time: int | None
-    end_time: int | None
-    shared: Shared | None
-    bound: Shared | None
-    own: Attributes | None
-    details: SpanDetails | None
-    instrumentation_scope: Scope | None
-    slot: int | None
-
-
-@dataclass(slots=True)
-class _Log:
-    """A log record of which something was cut."""
-
-    timestamp: int | None
-    observed_timestamp: int | None
-    severity_number: int
-    severity_text: str | None
-    body: object
-    event_name: str | None
-    trace_id: int
-    span_id: int
-    flags: int
-    shared: Shared | None
-    bound: Shared | None
-    own: Attributes | None
-    instrumentation_scope: Scope | None
-    slot: int | None
 
 
 def _copy(kind: Callable[..., C], names: Iterable[str], record: object, **changed: object) -> C:

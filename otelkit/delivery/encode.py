@@ -23,7 +23,7 @@ _CACHED_SCOPES = 512
 _CACHED_NAMES = 2048
 _LONGEST_CACHED_NAME = 256  # bytes
 _HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
-_SPAN_ATTRIBUTE = b"\x4a"
+SPAN_ATTRIBUTE = b"\x4a"
 _LOG_ATTRIBUTE = b"\x32"
 _SPAN_TIMES = struct.Struct("<cQcQ").pack
 _LOG_TIMES = struct.Struct("<cQ").pack
@@ -136,9 +136,9 @@ class Encoder:
             self._name(span.name),
             _KINDS[span.kind],
             _SPAN_TIMES(b"\x39", span.start_time or 0, b"\x41", span.end_time or 0),
-            attributes.shared(_SPAN_ATTRIBUTE, shared) if shared else b"",
-            attributes.shared(_SPAN_ATTRIBUTE, bound) if bound else b"",
-            attributes.fields(_SPAN_ATTRIBUTE, own) if own else b"",
+            attributes.shared(SPAN_ATTRIBUTE, shared) if shared else b"",
+            attributes.shared(SPAN_ATTRIBUTE, bound) if bound else b"",
+            attributes.fields(SPAN_ATTRIBUTE, own) if own else b"",
             _FLAGS[span.flags],
             sized(b"\x1a", utf8(span.trace_state.to_header())) if span.trace_state else b"",
             b"\x50" + varint(dropped) if (dropped := getattr(own, "dropped", 0)) else b"",

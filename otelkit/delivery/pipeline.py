@@ -362,7 +362,7 @@ class Pipeline:
         # What is there now and no more: where records come faster than they go, the other signals have their turn too.
         left = len(queue.records)
         while left > 0 and (batch := self._take_in_hand(queue, signal)):
-            self._publish(signal, len(batch), functools.partial(encode, batch=batch))
+            self._publish(signal, self._packing.batches(signal, len(batch), functools.partial(encode, batch=batch)))
             if self.recorder is not None:
                 self.recorder.release(batch)  # written down in the spool, if that is there
             left -= len(batch)
@@ -381,17 +381,11 @@ class Pipeline:
                 found = self._collections.popleft()
                 self._in_hand["metrics"] = found.points
             encode = functools.partial(Encoder.metrics, data=found.data, resource=found.resource)
-            self._publish("metrics", found.points, encode, found.delivered, found.key)
+            packed = self._packing.batches("metrics", found.points, encode, found.delivered, found.key)
+            self._publish("metrics", packed)
 
-    def _publish(
-        self,
-        signal: Signal,
-        records: int,
-        encode: Callable[[Encoder], tuple[bytes, int]],
-        delivered: Callable[[], None] | None = None,
-        key: int = 0,
-    ) -> None:
-        batches, failed = self._packing.batches(signal, records, encode, delivered, key)
+    def _publish(self, signal: Signal, packed: tuple[list[Batch], int]) -> None:
+        batches, failed = packed
         with self._moving:
             if failed:
                 self.ledger.signals[signal].drop(DropReason.ENCODE_FAILED, failed)

@@ -106,15 +106,23 @@ def take(path: Path) -> Place | None:
         return None
     except OSError:
         return None
-    try:
-        if os.fstat(lock).st_uid == os.geteuid():
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _same(lock, path / _LOCK):
-                return Place(path, lock)
-    except OSError:
-        pass
+    if seized(lock, path / _LOCK):
+        return Place(path, lock)
     os.close(lock)
     return None
+
+
+def seized(fd: int, path: Path) -> bool:
+    """Locks a dead process's file, open and found under a path; False for a living one's, somebody else's, or one that
+    is gone from there.
+    """
+    try:
+        if os.fstat(fd).st_uid == os.geteuid():
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return os.path.samestat(os.fstat(fd), path.lstat())
+    except OSError:
+        pass
+    return False
 
 
 def is_old(path: Path) -> bool:
@@ -122,14 +130,6 @@ def is_old(path: Path) -> bool:
     with contextlib.suppress(OSError):
         return time.time() - path.stat().st_mtime > _EMPTY_FOR_S
     return False
-
-
-def _same(fd: int, path: Path) -> bool:
-    """Whether a path is still that of an open file: it may have been removed, and made anew."""
-    try:
-        return os.path.samestat(os.fstat(fd), path.lstat())
-    except FileNotFoundError:
-        return False
 
 
 def content_of(place: Place) -> tuple[list[Frame], int]:

@@ -25,11 +25,11 @@ from typing import Any
 from otelkit.delivery import ring
 from otelkit.delivery.attributes import AttributeEncoder, Redaction
 from otelkit.delivery.causes import boot_id, oom_kills
+from otelkit.delivery.encode import SPAN_ATTRIBUTE
 from otelkit.delivery.ledger import private_directory
 from otelkit.delivery.records import Attributes
 
 RING, CRASH = ".ring", ".crash"
-SPAN_ATTRIBUTE = b"\x4a"
 _FEW = ring.SLOTS // 8
 _FORGOTTEN_NS = 600 * 10**9  # a span that is open for longer gives its slot up where slots are few
 _REDACTED = b"[REDACTED]"

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanKind, TraceState
+from opentelemetry.trace import SpanKind
 from opentelemetry.trace.status import Status, StatusCode
 
 from otelkit.config.settings import Signal
-from otelkit.delivery import ring
+from otelkit.delivery import places, ring
 from otelkit.delivery.attributes import Redaction
 from otelkit.delivery.causes import Cause, cause_of
-from otelkit.delivery.encode import Encoder
+from otelkit.delivery.encode import SPAN_ATTRIBUTE, Encoder
 from otelkit.delivery.ledger import Ledger
 from otelkit.delivery.outbox import Batch
 from otelkit.delivery.packing import Packing
-from otelkit.delivery.recorder import CRASH, RING, SPAN_ATTRIBUTE, RecorderOptions
-from otelkit.delivery.records import Shared, SpanEvent
+from otelkit.delivery.plain import PlainDetails, PlainLog, PlainSpan
+from otelkit.delivery.recorder import CRASH, RING, RecorderOptions
+from otelkit.delivery.records import Shared
 from otelkit.delivery.wire import read_whole_fields
 
 logger = logging.getLogger("otelkit.delivery")
@@ -64,12 +64,9 @@ def take(folder: Path) -> Iterator[Died]:
         except OSError:
             continue
         with open(fd, "rb") as file:
+            if not places.seized(fd, path):
+                continue
             try:
-                if os.fstat(fd).st_uid != os.geteuid():
-                    continue
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not os.path.samestat(os.fstat(fd), path.lstat()):
-                    continue
                 content, traceback = file.read(), _traceback(path.with_suffix(CRASH))
                 path.unlink()
             except OSError:
@@ -140,60 +137,13 @@ def requests(died: Died, redaction: Redaction | None) -> Iterator[tuple[Signal, 
     yield "logs", body, len(logs) + 1 - failed
 
 
-@dataclass(slots=True)
-class _Details:
-    status: Status
-    events: Sequence[SpanEvent] = ()
-    links: Sequence[Link] = ()
-    dropped_events: int = 0
-    dropped_links: int = 0
-
-
-@dataclass(slots=True)
-class _Span:
-    """A span as its slot has it (delivery/records.py)."""
-
-    name: str
-    trace_id: int
-    span_id: int
-    parent_id: int
-    flags: int
-    kind: SpanKind
-    start_time: int
-    end_time: int
-    shared: Shared
-    own: Mapping[str, object]
-    details: _Details
-    instrumentation_scope: InstrumentationScope = _SCOPE
-    bound: Shared | None = None
-    trace_state: TraceState | None = None
-
-
-@dataclass(slots=True)
-class _Log:
-    """A log record as its slot has it."""
-
-    body: str
-    severity_number: int
-    severity_text: str | None
-    timestamp: int
-    observed_timestamp: int
-    trace_id: int
-    span_id: int
-    flags: int
-    event_name: str | None
-    own: Mapping[str, object] | None = None
-    instrumentation_scope: InstrumentationScope = _SCOPE
-    shared: Shared | None = None
-    bound: Shared | None = None
-
-
-def _span(slot: ring.Slot, died: Died) -> _Span:
+def _span(slot: ring.Slot, died: Died) -> PlainSpan:
     unfinished = slot.state == ring.OPEN
+    status = Status(StatusCode.ERROR, "process died") if unfinished else Status(StatusCode(slot.status))
     shared = Shared()
     shared.encoded = {SPAN_ATTRIBUTE: _whole_fields(slot.content)}
     shared["otelkit.recorder"] = True  # so that it is not empty; what is encoded stands above
-    return _Span(
+    return PlainSpan(
         name=slot.name,
         trace_id=slot.trace_id,
         span_id=slot.span_id,
@@ -204,12 +154,13 @@ def _span(slot: ring.Slot, died: Died) -> _Span:
         end_time=max(died.about.alive_ns, slot.start_ns) if unfinished else slot.end_ns,
         shared=shared,
         own={UNFINISHED: True} if unfinished else {},
-        details=_Details(Status(StatusCode.ERROR, "process died") if unfinished else Status(StatusCode(slot.status))),
+        instrumentation_scope=_SCOPE,
+        details=PlainDetails(status),
     )
 
 
-def _log(slot: ring.Slot) -> _Log:
-    return _Log(
+def _log(slot: ring.Slot) -> PlainLog:
+    return PlainLog(
         body=slot.content.decode("utf-8", "ignore"),
         severity_number=slot.kind,
         severity_text=_SEVERITIES[(slot.kind - 1) // 4] if 0 < slot.kind <= 4 * len(_SEVERITIES) else None,
@@ -219,10 +170,11 @@ def _log(slot: ring.Slot) -> _Log:
         span_id=slot.span_id,
         flags=slot.flags,
         event_name=slot.name or None,
+        instrumentation_scope=_SCOPE,
     )
 
 
-def _obituary(died: Died, unfinished: Sequence[ring.Slot]) -> _Log:
+def _obituary(died: Died, unfinished: Sequence[ring.Slot]) -> PlainLog:
     """What says how the process ended, in the trace of the span that it was in last."""
     about = died.about
     last = max(unfinished, key=lambda slot: slot.start_ns, default=None)
@@ -234,7 +186,7 @@ def _obituary(died: Died, unfinished: Sequence[ring.Slot]) -> _Log:
     if died.traceback:
         own["exception.stacktrace"] = died.traceback
     at_ns = max([about.alive_ns, *(max(slot.start_ns, slot.end_ns) for slot in died.slots)])
-    return _Log(
+    return PlainLog(
         body=f"process {about.pid} of {about.service} died: {died.cause.told}; {len(unfinished)} spans were in flight",
         severity_number=_ERROR,
         severity_text=_ERROR_TEXT,
@@ -244,6 +196,7 @@ def _obituary(died: Died, unfinished: Sequence[ring.Slot]) -> _Log:
         span_id=last.span_id if last is not None else 0,
         flags=last.flags & 0xFF if last is not None else 0,
         event_name=PROCESS_DIED,
+        instrumentation_scope=_SCOPE,
         own=own,
     )
 

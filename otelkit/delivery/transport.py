@@ -85,8 +85,14 @@ def import_transport(destination: Destination) -> None:
 
     `encodings.idna` is imported by the resolver at the first name that it looks up, `email` by metadata and dates.
     """
-    names = ["otelkit.delivery.connections", "urllib3.util", "urllib.request", "email.utils", "email.message"]
-    names.append("encodings.idna")
+    names = [
+        "otelkit.delivery.connections",
+        "urllib3.util",
+        "urllib.request",
+        "email.utils",
+        "email.message",
+        "encodings.idna",
+    ]
     if destination.protocol == "grpc":
         names = ["grpc", "otelkit.delivery.grpc"]
     for name in names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from opentelemetry.sdk._logs import ReadWriteLogRecord
 from opentelemetry.sdk.trace import ReadableSpan
 
+from otelkit.delivery.plain import Counted
 from otelkit.delivery.records import REMOTE_PARENT, Attributes, Scope
 
 
@@ -41,19 +42,9 @@ class SdkSpan:
         self.kind = span.kind
         self.start_time = span.start_time
         self.end_time = span.end_time
-        self.own = _Counted(span.attributes or {}, span.dropped_attributes)
+        self.own = Counted(span.attributes or {}, span.dropped_attributes)
         self.details = span
         self.instrumentation_scope = span.instrumentation_scope
-
-
-class _Counted(dict[str, object]):
-    """Attributes with the number of those that were dropped."""
-
-    __slots__ = ("dropped",)
-
-    def __init__(self, attributes: object, dropped: int) -> None:
-        super().__init__(attributes)  # type: ignore[call-overload]
-        self.dropped = dropped
 
 
 class SdkLogRecord:
