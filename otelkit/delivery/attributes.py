@@ -32,10 +32,11 @@ class Redaction(Protocol):
 class _Key:
     """A key that was seen: its encoding, and those of its values that come again."""
 
-    __slots__ = ("false", "field", "numbers", "secret", "texts", "true")
+    __slots__ = ("false", "numbers", "opening", "secret", "size", "texts", "true")
 
     def __init__(self, key: str, *, secret: bool) -> None:
-        self.field = sized(b"\x0a", utf8(key))
+        self.opening = sized(b"\x0a", utf8(key)) + b"\x12"
+        self.size = len(self.opening)
         self.secret = secret
         self.texts: dict[str, bytes] = {}
         self.numbers: dict[int, bytes] = {}
@@ -44,9 +45,8 @@ class _Key:
 
     def pair(self, value: bytes) -> bytes:
         """The sized KeyValue of an encoded AnyValue."""
-        size = len(self.field) + 1
         length = varint(len(value))
-        return b"".join((varint(size + len(length) + len(value)), self.field, b"\x12", length, value))
+        return b"".join((varint(self.size + len(length) + len(value)), self.opening, length, value))
 
 
 class AttributeEncoder:
@@ -61,19 +61,27 @@ class AttributeEncoder:
 
     def shared(self, tag: bytes, attributes: Shared) -> bytes:
         """The fields of attributes that many records share, encoded at their first use."""
-        try:
-            return attributes.encoded[tag]
-        except AttributeError:
-            attributes.encoded = {}
-        except KeyError:
-            pass
-        encoded = attributes.encoded[tag] = self.fields(tag, attributes)
+        kept: dict[bytes, bytes] | None = getattr(attributes, "encoded", None)
+        if kept is None:
+            kept = attributes.encoded = {}
+        encoded = kept.get(tag)
+        if encoded is None:
+            pairs: list[bytes] | None = getattr(attributes, "pairs", None)
+            if pairs is None:
+                pairs = attributes.pairs = self._pairs(attributes, keep=False)
+            encoded = kept[tag] = tag.join(pairs)
         return encoded
 
     def fields(self, tag: bytes, attributes: Attributes | None) -> bytes:
         """Every attribute as a KeyValue field with this tag."""
-        if not attributes:
-            return b""
+        return tag.join(self._pairs(attributes, keep=True)) if attributes else b""
+
+    def of_point(self, tag: bytes, attributes: Attributes | None) -> bytes:
+        """The fields of a data point's attributes; those of a series of the engine's are encoded once."""
+        return self.shared(tag, attributes) if type(attributes) is Shared else self.fields(tag, attributes)
+
+    def _pairs(self, attributes: Attributes, *, keep: bool) -> list[bytes]:
+        """The KeyValues, to be joined by a tag; `keep` them, where the same may come again."""
         keys = self._keys
         pairs = [b""]
         for key, value in attributes.items():
@@ -84,11 +92,11 @@ class AttributeEncoder:
             if kind is str:
                 pair = known.texts.get(value)  # type: ignore[call-overload]
                 if pair is None:
-                    pair = self._text(known, value)  # type: ignore[arg-type]
+                    pair = self._text(known, value, keep)  # type: ignore[arg-type]
             elif kind is int:
                 pair = known.numbers.get(value)  # type: ignore[call-overload]
                 if pair is None:
-                    pair = self._number(known, value)  # type: ignore[arg-type]
+                    pair = self._number(known, value, keep)  # type: ignore[arg-type]
             elif kind is bool:
                 pair = known.true if value else known.false
             elif kind is float:
@@ -96,7 +104,7 @@ class AttributeEncoder:
             else:
                 pair = known.pair(self.value(value, secret=known.secret))
             pairs.append(pair)
-        return tag.join(pairs)
+        return pairs
 
     def _key(self, key: str) -> _Key:
         known = _Key(key, secret=self._redaction is not None and self._redaction.is_secret_key(key))
@@ -106,30 +114,33 @@ class AttributeEncoder:
             self._keys[key] = known
         return known
 
-    def _text(self, key: _Key, value: str) -> bytes:
+    def _text(self, key: _Key, value: str, keep: bool) -> bytes:
         content = self._string(value, secret=key.secret)
         pair = key.pair(content)
-        # A secret is not kept in a cache either.
-        return pair if content is _REDACTED else self._remember(key.texts, value, pair)
+        if keep and content is not _REDACTED:  # a secret is not kept in a cache either
+            self._remember(key.texts, value, pair)
+        return pair
 
-    def _number(self, key: _Key, value: int) -> bytes:
-        return self._remember(key.numbers, value, key.pair(self.value(value)))
+    def _number(self, key: _Key, value: int, keep: bool) -> bytes:
+        pair = key.pair(self.value(value))
+        if keep:
+            self._remember(key.numbers, value, pair)
+        return pair
 
-    def _remember(self, values: dict[V, bytes], value: V, pair: bytes) -> bytes:
+    def _remember(self, values: dict[V, bytes], value: V, pair: bytes) -> None:
         if len(pair) < _LONGEST_CACHED:
             if self._cached >= _CACHED_PAIRS:
                 self._keys.clear()
                 self._cached = 0
             values[value] = pair
             self._cached += 1
-        return pair
 
     def value(self, value: object, *, secret: bool = False) -> bytes:
         """The content of an AnyValue; None is an empty one. Of a `secret` its numbers and its structure are left."""
-        if value is None:
-            return b""
         if isinstance(value, str):
             return self._string(value, secret=secret)
+        if value is None:
+            return b""
         if isinstance(value, bool):
             return b"\x10\x01" if value else b"\x10\x00"
         if isinstance(value, int):

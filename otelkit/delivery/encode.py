@@ -17,22 +17,26 @@ from otelkit.delivery.encode_metrics import MetricsEncoder
 from otelkit.delivery.records import REMOTE_PARENT, Attributes, LogRecord, Scope, Scoped, SpanDetails, SpanRecord
 from otelkit.delivery.wire import pack_fixed32, pack_fixed64, sized, utf8, varint
 
+K = TypeVar("K")
 R = TypeVar("R", bound=Scoped)
 
 _CACHED_SCOPES = 512
-_CACHED_NAMES = 2048
+_CACHED_NAMES = 2048  # and severities
 _LONGEST_CACHED_NAME = 256  # bytes
 _HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
 SPAN_ATTRIBUTE = b"\x4a"
 _LOG_ATTRIBUTE = b"\x32"
-_SPAN_TIMES = struct.Struct("<cQcQ").pack
-_LOG_TIMES = struct.Struct("<cQ").pack
-_KINDS = {kind: b"\x30" + varint(kind.value + 1) for kind in SpanKind}
+_TIMES = struct.Struct("<cQcQ").pack
+_IDS = struct.Struct(">2sQQ2sQ").pack  # of a trace, in two halves, and of a span
+_IDS_BELOW = struct.Struct(">2sQQ2sQ2sQ").pack  # and of the span above
+_LOWER_HALF = (1 << 64) - 1
+_KINDS = {id(kind): b"\x30" + varint(kind.value + 1) for kind in SpanKind}  # an enum's hash is a function in Python
 _FLAGS = {
     flags | remote: b"\x85\x01" + pack_fixed32(flags | _HAS_IS_REMOTE | (_IS_REMOTE if remote else 0))
     for flags in range(256)
     for remote in (0, REMOTE_PARENT)
 }
+_LOG_FLAGS = tuple(b"\x45" + pack_fixed32(flags) for flags in range(256))
 
 
 class Encoder:
@@ -53,6 +57,7 @@ class Encoder:
         self._resources = {signal: self._resource(attributes) for signal, attributes in resources.items()}
         self._scopes: dict[tuple[str, str | None, str | None], bytes] = {}
         self._names: dict[str, bytes] = {}
+        self._severities: dict[tuple[int, str | None], bytes] = {}
         self._metrics = MetricsEncoder(self._attributes, self._scope)
 
     def spans(self, batch: Sequence[SpanRecord]) -> tuple[bytes, int]:
@@ -81,7 +86,6 @@ class Encoder:
         for record in batch:
             try:
                 encoded = encode(record)
-                size = varint(len(encoded))
                 scope = record.instrumentation_scope
                 group = groups.get(id(scope))
                 if group is None:
@@ -89,7 +93,7 @@ class Encoder:
             except Exception:  # noqa: BLE001 - one broken record must not take its batch along; it is counted
                 failed += 1
                 continue
-            group[1].extend((b"\x12", size, encoded))
+            group[1].extend((b"\x12", varint(len(encoded)), encoded))
         scopes = [sized(b"\x12", b"".join(parts)) for _, parts in groups.values()]
         return (sized(b"\x0a", resource + b"".join(scopes)) if scopes else b""), failed
 
@@ -115,33 +119,26 @@ class Encoder:
 
     def _name(self, name: str) -> bytes:
         """The field of a span's name."""
-        encoded = self._names.get(name)
-        if encoded is None:
-            encoded = sized(b"\x2a", utf8(name))
-            if len(encoded) <= _LONGEST_CACHED_NAME:
-                if len(self._names) >= _CACHED_NAMES:
-                    self._names.clear()
-                self._names[name] = encoded
-        return encoded
+        return _keep(self._names, name, sized(b"\x2a", utf8(name)))
 
     def _span(self, span: SpanRecord) -> bytes:
         attributes = self._attributes
-        own, shared, bound, details, parent_id = span.own, span.shared, span.bound, span.details, span.parent_id
+        own, shared, bound, details, name = span.own, span.shared, span.bound, span.details, span.name
+        trace_id, parent_id = span.trace_id, span.parent_id
+        high, low = trace_id >> 64, trace_id & _LOWER_HALF
         return b"".join((
-            b"\x0a\x10",
-            span.trace_id.to_bytes(16, "big"),
-            b"\x12\x08",
-            span.span_id.to_bytes(8, "big"),
-            b"\x22\x08" + parent_id.to_bytes(8, "big") if parent_id else b"",
-            self._name(span.name),
-            _KINDS[span.kind],
-            _SPAN_TIMES(b"\x39", span.start_time or 0, b"\x41", span.end_time or 0),
+            _IDS_BELOW(b"\x0a\x10", high, low, b"\x12\x08", span.span_id, b"\x22\x08", parent_id)
+            if parent_id
+            else _IDS(b"\x0a\x10", high, low, b"\x12\x08", span.span_id),
+            self._names.get(name) or self._name(name),
+            _KINDS[id(span.kind)],
+            _TIMES(b"\x39", span.start_time or 0, b"\x41", span.end_time or 0),
             attributes.shared(SPAN_ATTRIBUTE, shared) if shared else b"",
             attributes.shared(SPAN_ATTRIBUTE, bound) if bound else b"",
             attributes.fields(SPAN_ATTRIBUTE, own) if own else b"",
             _FLAGS[span.flags],
             sized(b"\x1a", utf8(span.trace_state.to_header())) if span.trace_state else b"",
-            b"\x50" + varint(dropped) if (dropped := getattr(own, "dropped", 0)) else b"",
+            b"\x50" + varint(dropped) if own is not None and (dropped := getattr(own, "dropped", 0)) else b"",
             self._details(details) if details is not None else b"",
         ))  # fmt: skip
 
@@ -180,30 +177,43 @@ class Encoder:
 
     def _log(self, record: LogRecord) -> bytes:
         attributes = self._attributes
-        parts: list[bytes] = []
-        add = parts.append
-        if record.timestamp:
-            add(_LOG_TIMES(b"\x09", record.timestamp))
-        if record.severity_number:
-            add(b"\x10" + varint(record.severity_number))
-        if record.severity_text:
-            add(sized(b"\x1a", utf8(record.severity_text)))
-        if record.body is not None:
-            add(sized(b"\x2a", attributes.value(record.body)))
-        if shared := record.shared:
-            add(attributes.shared(_LOG_ATTRIBUTE, shared))
-        if bound := record.bound:
-            add(attributes.shared(_LOG_ATTRIBUTE, bound))
-        if own := record.own:
-            add(attributes.fields(_LOG_ATTRIBUTE, own))
-        if dropped := getattr(own, "dropped", 0):
-            add(b"\x38" + varint(dropped))
-        if record.trace_id:
-            add(b"\x45" + pack_fixed32(record.flags) + b"\x4a\x10" + record.trace_id.to_bytes(16, "big"))
-        if record.span_id:
-            add(b"\x52\x08" + record.span_id.to_bytes(8, "big"))
-        if record.observed_timestamp:
-            add(_LOG_TIMES(b"\x59", record.observed_timestamp))
-        if record.event_name:
-            add(sized(b"\x62", utf8(record.event_name)))
-        return b"".join(parts)
+        own, shared, bound, body = record.own, record.shared, record.bound, record.body
+        trace_id, span_id = record.trace_id, record.span_id
+        severity = record.severity_number, record.severity_text
+        return b"".join((
+            _TIMES(b"\x09", record.timestamp or 0, b"\x59", record.observed_timestamp or 0),
+            self._severities.get(severity) or self._severity(*severity),
+            sized(b"\x2a", attributes.value(body)) if body is not None else b"",
+            attributes.shared(_LOG_ATTRIBUTE, shared) if shared else b"",
+            attributes.shared(_LOG_ATTRIBUTE, bound) if bound else b"",
+            attributes.fields(_LOG_ATTRIBUTE, own) if own else b"",
+            b"\x38" + varint(dropped) if own is not None and (dropped := getattr(own, "dropped", 0)) else b"",
+            _LOG_FLAGS[record.flags]
+            + _IDS(b"\x4a\x10", trace_id >> 64, trace_id & _LOWER_HALF, b"\x52\x08", span_id)
+            if trace_id and span_id and record.flags < len(_LOG_FLAGS)
+            else _where(record),
+            sized(b"\x62", utf8(record.event_name)) if record.event_name else b"",
+        ))  # fmt: skip
+
+    def _severity(self, number: int, text: str | None) -> bytes:
+        """The fields of a severity."""
+        encoded = (b"\x10" + varint(number) if number else b"") + (sized(b"\x1a", utf8(text)) if text else b"")
+        return _keep(self._severities, (number, text), encoded)
+
+
+def _where(record: LogRecord) -> bytes:
+    """The span that a log record belongs to, where it has none, or half of one."""
+    found = b""
+    if record.trace_id:
+        found += b"\x45" + pack_fixed32(record.flags) + b"\x4a\x10" + record.trace_id.to_bytes(16, "big")
+    if record.span_id:
+        found += b"\x52\x08" + record.span_id.to_bytes(8, "big")
+    return found
+
+
+def _keep(cache: dict[K, bytes], key: K, encoded: bytes) -> bytes:
+    if len(encoded) <= _LONGEST_CACHED_NAME:
+        if len(cache) >= _CACHED_NAMES:
+            cache.clear()
+        cache[key] = encoded
+    return encoded

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,6 +36,10 @@ from otelkit.delivery.wire import (
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import Exemplar
 
+_TIMES = struct.Struct("<cQcQ").pack
+_COUNT_AND_SUM = struct.Struct("<cQcd").pack
+_LEAST_AND_MOST = struct.Struct("<cdcd").pack
+
 Point = NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint
 
 
@@ -41,6 +47,7 @@ class Values(Protocol):
     """The encoder of attributes."""
 
     def fields(self, tag: bytes, attributes: Attributes | None, /) -> bytes: ...
+    def of_point(self, tag: bytes, attributes: Attributes | None, /) -> bytes: ...
 
 
 class Buckets(Protocol):
@@ -112,33 +119,29 @@ class MetricsEncoder:
         return b"".join(sized(b"\x0a", encode(point)) for point in points)
 
     def _number(self, point: NumberDataPoint) -> bytes:
-        value = (
-            b"\x31" + pack_sfixed64(point.value) if isinstance(point.value, int) else b"\x21" + pack_double(point.value)
-        )
-        return (
-            _times(point)
-            + value
-            + self._exemplars(b"\x2a", point.exemplars)
-            + self._values.fields(b"\x3a", point.attributes)
-        )
+        value, exemplars = point.value, point.exemplars
+        return b"".join((
+            _times(point),
+            b"\x31" + pack_sfixed64(value) if isinstance(value, int) else b"\x21" + pack_double(value),
+            self._exemplars(b"\x2a", exemplars) if exemplars else b"",
+            self._values.of_point(b"\x3a", point.attributes),
+        ))  # fmt: skip
 
     def _histogram(self, point: HistogramDataPoint) -> bytes:
-        parts = [
+        exemplars = point.exemplars
+        return b"".join((
             _times(point),
-            b"\x21" + pack_fixed64(point.count),
-            b"\x29" + pack_double(point.sum),
+            _COUNT_AND_SUM(b"\x21", point.count, b"\x29", point.sum),
             packed_fixed64(b"\x32", point.bucket_counts),
-            packed_double(b"\x3a", point.explicit_bounds),
-            self._exemplars(b"\x42", point.exemplars),
-            self._values.fields(b"\x4a", point.attributes),
-        ]
-        if point.count:
-            parts.append(b"\x59" + pack_double(point.min) + b"\x61" + pack_double(point.max))
-        return b"".join(parts)
+            _bounds(tuple(point.explicit_bounds)),
+            self._exemplars(b"\x42", exemplars) if exemplars else b"",
+            self._values.of_point(b"\x4a", point.attributes),
+            _LEAST_AND_MOST(b"\x59", point.min, b"\x61", point.max) if point.count else b"",
+        ))  # fmt: skip
 
     def _exponential(self, point: ExponentialHistogramDataPoint) -> bytes:
         parts = [
-            self._values.fields(b"\x0a", point.attributes),
+            self._values.of_point(b"\x0a", point.attributes),
             _times(point),
             b"\x21" + pack_fixed64(point.count),
             b"\x29" + pack_double(point.sum),
@@ -167,8 +170,14 @@ class MetricsEncoder:
 
 
 def _times(point: Point) -> bytes:
-    start = b"\x11" + pack_fixed64(point.start_time_unix_nano) if point.start_time_unix_nano else b""
-    return start + b"\x19" + pack_fixed64(point.time_unix_nano)
+    if point.start_time_unix_nano:
+        return _TIMES(b"\x11", point.start_time_unix_nano, b"\x19", point.time_unix_nano)
+    return b"\x19" + pack_fixed64(point.time_unix_nano)
+
+
+@functools.lru_cache(maxsize=64)
+def _bounds(bounds: tuple[float, ...]) -> bytes:
+    return packed_double(b"\x3a", bounds)
 
 
 def _buckets(tag: bytes, buckets: Buckets) -> bytes:

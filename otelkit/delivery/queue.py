@@ -38,9 +38,11 @@ class SignalQueue(Generic[R]):
 
     __slots__ = (
         "_account",
+        "_batch",
         "_bytes",
         "_full",
         "_late",
+        "_most",
         "_note",
         "_release",
         "_start",
@@ -66,6 +68,8 @@ class SignalQueue(Generic[R]):
     ) -> None:
         self.records: deque[R] = deque()
         self.limits = limits
+        self._most = limits.max_records
+        self._batch = limits.max_batch
         self.started = False
         self.closed = False
         self._account = account
@@ -88,12 +92,9 @@ class SignalQueue(Generic[R]):
         if self._note is not None:
             self._note(record)
         records = self.records
-        if self.closed:
-            self._refuse(record, self._late)
-            return
         length = len(records)
-        if length >= self.limits.max_records:
-            self._refuse(record, self._full)
+        if self.closed or length >= self._most:
+            self._refuse(record, self._late if self.closed else self._full)
             return
         try:
             heavy = self._weigh(record)
@@ -109,7 +110,7 @@ class SignalQueue(Generic[R]):
             self._weights[id(record)] = heavy.bytes
             self._bytes += heavy.bytes
         records.append(record)
-        if length + 1 == self.limits.max_batch:
+        if length + 1 == self._batch:
             self._wake()
         if self.closed:  # shutdown's last sweep may have passed between the check and the append
             self.sweep()
@@ -124,7 +125,7 @@ class SignalQueue(Generic[R]):
         records = self.records
         batch: list[R] = []
         try:
-            for _ in range(min(len(records), self.limits.max_batch)):
+            for _ in range(min(len(records), self._batch)):
                 batch.append(records.popleft())  # noqa: PERF401 - what was popped before an IndexError must not be lost
         except IndexError:  # shutdown's sweep was faster
             pass

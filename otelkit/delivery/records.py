@@ -20,12 +20,14 @@ REMOTE_PARENT = 0x100
 class Shared(dict[str, object]):
     """Attributes that many records have in common, those of a statement or a request: never changed, encoded once.
 
-    `encoded` is the encoder's: the bytes by the tag of the field that they stand in; unset before its first use.
+    `pairs` and `encoded` are the encoder's: each attribute's bytes, and all of them by the tag of the field that they
+    stand in; unset before their first use.
     """
 
-    __slots__ = ("encoded",)
+    __slots__ = ("encoded", "pairs")
 
     encoded: dict[bytes, bytes]
+    pairs: list[bytes]
 
 
 class Scope(Protocol):

@@ -14,14 +14,17 @@ pack_sfixed64 = struct.Struct("<q").pack
 pack_double = struct.Struct("<d").pack
 pack_fixed32 = struct.Struct("<I").pack
 
-_ONE_BYTE = tuple(bytes((number,)) for number in range(128))
 _UINT64 = (1 << 64) - 1
 
 
 def varint(number: int) -> bytes:
     """An unsigned varint; a negative number becomes its 64-bit two's complement, as int64 and enums want it."""
-    if 0 <= number < 128:
-        return _ONE_BYTE[number]
+    if 0 <= number < _SIZES:
+        return SIZES[number]
+    return _varint(number)
+
+
+def _varint(number: int) -> bytes:
     number &= _UINT64
     out = bytearray()
     while number > 127:
@@ -29,6 +32,11 @@ def varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+_SIZES = 2048
+SIZES = tuple(map(_varint, range(_SIZES)))
+"""The varints of small numbers: nearly every length of a field is one of them."""
 
 
 def zigzag(number: int) -> bytes:

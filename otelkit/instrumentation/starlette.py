@@ -20,7 +20,7 @@ def install(settings: Settings) -> Callable[[], None]:
     from starlette.applications import Starlette
     from starlette.routing import Route, WebSocketRoute
 
-    undo = [wrap_application_class(Starlette, AsgiLayer(settings), skip=("fastapi",))]
+    undo = [wrap_application_class(Starlette, AsgiLayer(settings).around, skip=("fastapi",))]
     if tuple(map(int, starlette.__version__.split(".")[:2])) < _NAMES_ROUTES:
         undo += [_name_routes(Route), _name_routes(WebSocketRoute)]
 
