@@ -19,8 +19,10 @@ SIMPLE = frozenset((str, int, bool, float, bytes, NoneType))
 """Types of values that are taken as they are; their subclasses are looked at more closely."""
 SIZED = frozenset((str, bytes))
 _SHORT = frozenset((int, bool, float, NoneType))
-_TEXT = frozenset((str,))
 _DEFAULT_MOST = 128
+_MOST_KNOWN = 4096
+_known: set[str] = set()
+"""Keys that were looked at: the same again are told by one look-up each, in C."""
 
 Taken = dict[str, Any] | BoundedAttributes
 
@@ -45,7 +47,7 @@ class AttributeLimits:
         """A snapshot of attributes, cleaned and within the limits; a plain dict where no text is long (caps.py)."""
         if self.plain:
             taken = dict(attributes)
-            if len(taken) <= self.most and _TEXT.issuperset(map(type, taken)) and "" not in taken:
+            if len(taken) <= self.most and (_known.issuperset(taken) or _learnt(taken)):
                 for value in taken.values():
                     kind = type(value)
                     if kind is str:
@@ -74,3 +76,14 @@ class AttributeLimits:
     def bounded(self, attributes: Mapping[str, Any] | None) -> BoundedAttributes:
         """OpenTelemetry's own container with these limits."""
         return BoundedAttributes(self.count, attributes, immutable=False, max_value_len=self.length)
+
+
+def _learnt(attributes: Mapping[Any, Any]) -> bool:
+    """Whether all of these are keys as they should be; they are known then."""
+    for key in attributes:
+        if type(key) is not str or not key:
+            return False
+    if len(_known) + len(attributes) > _MOST_KNOWN:
+        _known.clear()
+    _known.update(attributes)
+    return True

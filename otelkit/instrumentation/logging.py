@@ -26,6 +26,7 @@ from otelkit.runtime import fork, guard
 from otelkit.signals import exceptions
 
 _OWN = "otelkit"
+_OUR_THREADS = "otelkit-"
 _CACHED_LOGGERS = 1024
 _CACHED_PLACES = 4096
 _STANDARD_COUNT = len(vars(logging.makeLogRecord({})))
@@ -69,10 +70,15 @@ def install(settings: Settings) -> Callable[[], None]:
         printed = vars(record).pop(_PRINTED, None)
         if printed is None:  # not made by makeRecord as it is here: another process's record, or a logger class's own
             printed = type(self).makeRecord is makeRecord or record.levelno >= original_level(self)
-        export(record)
+        thread = record.threadName
+        # What the HTTP client says at DEBUG about our requests: exporting it would make the next request, and without
+        # otelkit nobody would have said it.
+        ours = thread is not None and thread.startswith(_OUR_THREADS)
+        if not ours:
+            export(record)
         if json_logs is not None:
             json_logs.apply()
-        if printed and not _of_our_threads(record):
+        if printed and not ours:
             original_call(self, record)
         elif printed and _is_own(record.name):
             # A fork that finds this thread within a write to stderr leaves the stream locked in the child for ever.
@@ -110,13 +116,6 @@ def _is_own(name: str) -> bool:
     return name.startswith(_OWN) and (name == _OWN or name[len(_OWN)] == ".")
 
 
-def _of_our_threads(record: logging.LogRecord) -> bool:
-    """What the HTTP client says at DEBUG about our requests: exporting it would make the next request, and without
-    otelkit nobody would have said it.
-    """
-    return (record.threadName or "").startswith("otelkit-")
-
-
 class _Export:
     """Translates and emits; never again from within itself, and nothing of otelkit's own."""
 
@@ -132,7 +131,7 @@ class _Export:
         except KeyError:
             logger = self._logger(record.name)
         busy = self._busy
-        if logger is None or _of_our_threads(record) or getattr(busy, "now", False):
+        if logger is None or getattr(busy, "now", False):
             return
         busy.now = True
         try:
