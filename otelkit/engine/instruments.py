@@ -101,7 +101,10 @@ class _Synchronous(Instrument[I], Generic[I, C]):
                 return self._series.find(attributes)
             if found is not None:
                 cell, kinds = found
-                if kinds is None or kinds == tuple(map(type, attributes.values())):
+                for key, kind in kinds:
+                    if type(attributes[key]) is not kind:
+                        break
+                else:
                     return cell
         return self._series.find(attributes)
 

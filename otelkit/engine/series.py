@@ -17,12 +17,11 @@ logger = logging.getLogger("otelkit.engine")
 C = TypeVar("C", bound=Cell)
 MakeCell = Callable[[Shared], C]
 Items = tuple[tuple[str, Any], ...]
-Kinds = tuple[type, ...]
+Kinds = tuple[tuple[str, type], ...]
 
 LIMIT = 2000
 """The most series of an instrument; https://opentelemetry.io/docs/specs/otel/metrics/sdk/#cardinality-limits"""
 OVERFLOW = {"otel.metric.overflow": True}
-_TEXT = {str}
 _UNLIMITED = AttributeLimits(None, None)
 
 
@@ -30,8 +29,8 @@ class Series(Generic[C]):
     """Finds the cell of a set of attributes, and makes it at its first measurement.
 
     The way that is taken every time is one look-up in `by_items`, by the attributes' items as they came. Equal items
-    may mean another series where values are no texts (1, True and 1.0 are equal in Python), so the types stand beside
-    those. `find` is the long way, on which the order of the keys does not matter.
+    may mean another series where values are no texts (1, True and 1.0 are equal in Python), so the types of those
+    stand beside. `find` is the long way, on which the order of the keys does not matter.
     """
 
     def __init__(self, name: str, make: MakeCell[C]) -> None:
@@ -40,7 +39,7 @@ class Series(Generic[C]):
         self._lock = threading.RLock()
         self._cells: dict[object, C] = {}
         self._overflow: C | None = None
-        self.by_items: dict[Items, tuple[C, Kinds | None]] = {}
+        self.by_items: dict[Items, tuple[C, Kinds]] = {}
 
     def find(self, attributes: Mapping[str, Any] | None) -> C:
         """The cell of these attributes. Raises TypeError for what is no mapping."""
@@ -57,10 +56,10 @@ class Series(Generic[C]):
                     else:
                         cell = self._overflowing()
         if type(taken) is dict:  # nothing but simple, hashable values
-            kinds = tuple(map(type, taken.values()))
+            kinds = tuple((key, type(value)) for key, value in taken.items() if type(value) is not str)
             if len(self.by_items) >= 2 * LIMIT:
                 self.by_items.clear()
-            self.by_items[tuple(taken.items())] = (cell, None if set(kinds) <= _TEXT else kinds)
+            self.by_items[tuple(taken.items())] = (cell, kinds)
         return cell
 
     def _overflowing(self) -> C:
