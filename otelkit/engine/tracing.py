@@ -129,15 +129,18 @@ class TracerProvider(ForklessTracerProvider):
 
     @property
     def sampler(self) -> sampling.Sampler:
-        return self.tracing.sampler if self.tracing is not None else sampling.ALWAYS_OFF
+        if self.tracing is None:
+            return sampling.ALWAYS_OFF
+        asked = self.tracing.sampler
+        return asked.sampler if isinstance(asked, SilenceableSampler) else asked
 
     @sampler.setter
     def sampler(self, sampler: sampling.Sampler) -> None:
         if self.tracing is not None:
-            self.tracing.sampler = sampler
-            self.tracing.root_bound = _root_bound(sampler)
+            self.tracing.sampler = asked = SilenceableSampler(sampler)
+            self.tracing.root_bound = asked.root_bound
             if self.tracing.sdk is not None:
-                self.tracing.sdk.sampler = sampler  # of the tracers that it makes from now on
+                self.tracing.sdk.sampler = asked  # of the tracers that it makes from now on
 
     @property  # type: ignore[override]  # the SDK takes any generator and declares one
     def id_generator(self) -> IdGenerator:

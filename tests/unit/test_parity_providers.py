@@ -24,9 +24,11 @@ from opentelemetry.sdk._logs.export import (
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 
+from otelkit.engine.opening import Extras
+from otelkit.signals.suppression import silence
 from tests.support.parity import ENGINES, RESOURCE, CountedIds, Emitted, Engine, EngineName, dump, quiet
 
 _quiet = pytest.fixture(autouse=True)(quiet)
@@ -148,6 +150,22 @@ def test_a_sampler_set_on_the_provider_decides(name: EngineName) -> None:
     assert provider.sampler is ALWAYS_OFF
     assert not provider.get_tracer("new").start_span("after").is_recording()
     assert there.start_span("after").is_recording() is (name == "sdk")
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_sampler_that_is_asked_can_be_read(name: EngineName) -> None:
+    """The very one that was given, or the kind that the settings name; put back, it decides as before."""
+    given = TraceIdRatioBased(0.5)
+    assert Engine(name, extras=Extras(sampler=given)).tracer_provider.sampler is given
+    assert Engine(name, {"OTEL_TRACES_SAMPLER": "always_off"}).tracer_provider.sampler is ALWAYS_OFF
+    provider = Engine(name).tracer_provider
+    by_default = provider.sampler
+    assert isinstance(by_default, ParentBased)
+    provider.sampler = ALWAYS_OFF
+    provider.sampler = by_default
+    with silence():
+        assert not provider.get_tracer("excluded").start_span("span").is_recording()
+    assert provider.get_tracer("other").start_span("span").is_recording()
 
 
 @pytest.mark.parametrize("name", ENGINES)
