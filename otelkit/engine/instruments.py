@@ -224,15 +224,16 @@ class _Observable(Instrument[I]):
     def _read(self, options: api.CallbackOptions) -> Iterable[api.Observation]:
         found: list[api.Observation] = []
         for callback in self._functions:
+            own = (getattr(callback, "__module__", None) or "").startswith("otelkit.")
+            place = "a callback of otelkit's own" if own else "a callback of an observable instrument"
 
-            def read(callback: Any = callback) -> list[api.Observation]:
-                return list(_checked(callback(options)))
+            def read(callback: Any = callback, place: str = place) -> list[api.Observation]:
+                taken: list[api.Observation] = []
+                with guard.guarded_callback(place):  # what it said before it failed counts
+                    taken.extend(_checked(callback(options)))
+                return taken
 
-            if (getattr(callback, "__module__", None) or "").startswith("otelkit."):
-                with guard.guarded_callback("a callback of otelkit's own"):
-                    found += read()
-            else:
-                found += observing.ask("a callback of an observable instrument", callback, read) or ()
+            found += read() if own else observing.ask(place, callback, read) or ()
         return found
 
 

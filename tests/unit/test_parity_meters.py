@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -152,3 +153,21 @@ def test_a_meter_without_a_name_measures_nothing(ours: bool, caplog: pytest.LogC
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     meter.create_counter("c").add(1)
     assert reader.get_metrics_data() is None
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_what_a_callback_said_before_it_failed_counts(ours: bool) -> None:
+    """And what other callbacks say."""
+
+    def fails(options: CallbackOptions) -> Iterator[Observation]:
+        yield Observation(1, {"k": "a"})
+        raise ValueError("no more")
+
+    def read(options: CallbackOptions) -> list[Observation]:
+        return [Observation(2, {"k": "b"})]
+
+    reader = InMemoryMetricReader()
+    meter = (engine(reader) if ours else of_the_sdk(reader)).get_meter("shop")
+    meter.create_observable_counter("c", [fails, read])
+    ((_, _, points),) = comparable(reader.get_metrics_data())
+    assert [found[0][1] for _, found in points] == [("int", "1"), ("int", "2")]
