@@ -23,6 +23,7 @@ from otelkit.engine.instruments import (
     ObservableUpDownCounter,
     UpDownCounter,
 )
+from otelkit.runtime import guard
 
 if TYPE_CHECKING:
     from otelkit.engine.metering import Metering
@@ -60,6 +61,8 @@ class Meter(SdkMeter):
         self._metering: Metering | None = None
         self._instruments: dict[tuple[Any, ...], Instrument[Any]] = {}
         self._guard = threading.RLock()
+        self.refuses = True
+        """Whether an instrument that is not allowed raises at its creation, or measures nothing."""
         self.states: set[str] = set()
         """The names of observable up-down counters: sums that say how the process is."""
 
@@ -88,10 +91,16 @@ class Meter(SdkMeter):
         self, kind: type[Any], make: Callable[..., Any], name: str, *key: object, arguments: tuple[Any, ...] = ()
     ) -> Any:
         with self._guard:
-            place = (kind, name.lower(), *key)  # a name in other letters is the same one
-            found = self._instruments.get(place)
-            if found is None:
-                found = self._instruments[place] = kind(make, self._real, self._metering, *arguments)
+            try:
+                place = (kind, name.lower(), *key)  # a name in other letters is the same one
+                found = self._instruments.get(place)
+                if found is None:
+                    found = self._instruments[place] = kind(make, self._real, self._metering, *arguments)
+            except Exception:
+                if self.refuses:
+                    raise
+                guard.report(f"the metric {name!r}")
+                found = kind(lambda *_: None, self._real, None, *arguments)
             return found
 
     def _observed(

@@ -110,6 +110,7 @@ class MeterProvider(ForklessMeterProvider):
         self._added: tuple[MetricReader, ...] = ()
         self._parts: dict[MetricReader, _SdkPart] = {}
         self._shut_down: Metering | None = None
+        self._refuses = True
         super().__init__(shutdown_on_exit=False, resource=Resource.get_empty())
 
     def open(self, metering: Metering) -> None:
@@ -120,6 +121,18 @@ class MeterProvider(ForklessMeterProvider):
         for reader in (*metering.readers, *self._added):
             self._attach(reader)
         self._route(metering)
+
+    def publish(self) -> None:
+        """Stands behind OpenTelemetry's global from now on.
+
+        The API makes all instruments now that were asked for before: one whose name is not allowed must not keep the
+        application from starting.
+        """
+        self._refuses = False
+        api.set_meter_provider(self)
+        self._refuses = True
+        for meter in list(self._mine.values()):
+            meter.refuses = True
 
     def _route(self, metering: Metering) -> None:
         for scope, meter in list(self._mine.items()):
@@ -181,6 +194,7 @@ class MeterProvider(ForklessMeterProvider):
             meter = self._mine.get(scope)
             if meter is None:
                 meter = self._mine[scope] = Meter(name, version, schema_url)
+                meter.refuses = self._refuses
                 if self.metering is not None:
                     _open(meter, scope, self.metering)
             return meter

@@ -89,7 +89,7 @@ class Providers:
             self._metrics = meter
             meter.add_metric_reader(self._reader)
         else:
-            metrics.set_meter_provider(self.meter)
+            self.meter.publish()
         if isinstance(log, sdk_logs.LoggerProvider):
             log.add_log_record_processor(LogCorrelation())
             log.add_log_record_processor(self._records)
