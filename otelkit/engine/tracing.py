@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter_ns, time_ns
+from time import monotonic, perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace as api
@@ -182,9 +182,11 @@ class TracerProvider(ForklessTracerProvider):
             return True
         if tracing.sdk is not None:
             return tracing.sdk.force_flush(timeout_millis)
-        flushed = [processor.force_flush(timeout_millis) for processor in tracing.processors]
+        flushes: list[Callable[[int], bool]] = [processor.force_flush for processor in tracing.processors]
         if tracing.flush is not None:
-            flushed.append(tracing.flush(timeout_millis))
+            flushes.append(tracing.flush)
+        deadline = monotonic() + timeout_millis / 1000  # of all together
+        flushed = [flush(max(0, round(1000 * (deadline - monotonic())))) for flush in flushes]
         return all(found is not False for found in flushed)
 
     def shutdown(self) -> None:

@@ -6,6 +6,7 @@ The programs of test_parity_traces.py and test_parity_logs.py say what the engin
 from __future__ import annotations
 
 import io
+import time
 import weakref
 from pathlib import Path
 from typing import Any, cast
@@ -92,6 +93,28 @@ def test_processors_of_users_join_and_leave_alike() -> None:
         assert not engine.intake.spans
     assert calls[0] == calls[1]
     assert calls[0][1] == ["end early", "start late", "end late", "flush", "shutdown"]
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_flush_has_one_deadline_for_all_processors(name: EngineName) -> None:
+    """What the first one takes, the next one has no more."""
+
+    class Slow(SpanProcessor):
+        def __init__(self) -> None:
+            self.allowed_ms: list[int] = []
+
+        def force_flush(self, timeout_millis: int = 30000) -> bool:
+            self.allowed_ms.append(timeout_millis)
+            time.sleep(0.05)
+            return True
+
+    provider = Engine(name).tracer_provider
+    first, second = Slow(), Slow()
+    for processor in (first, second):
+        provider.add_span_processor(processor)
+    assert provider.force_flush(1_000)
+    assert 500 < first.allowed_ms[0] <= 1_000
+    assert second.allowed_ms[0] <= first.allowed_ms[0] - 49
 
 
 def test_the_sdks_exporters_get_the_same() -> None:
