@@ -74,6 +74,12 @@ class Providers:
                 if reader not in before:
                     self._metrics.add_metric_reader(reader)
 
+    def close(self) -> None:
+        """Lets nothing be recorded until the next opening."""
+        self.tracer.tracing = self.meter.metering = self.logger.logging = None
+        self._spans.targets = self._records.targets = ()
+        self._reader.redirect(_into_nothing)
+
     def belongs_elsewhere(self, reader: MetricReader) -> bool:
         """Whether a reader has a provider already, and not through one of these."""
         return collects_from(reader) not in (None, self.meter) and reader not in self._readers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,12 @@ from opentelemetry.sdk import metrics as sdk
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from tests.support.parity_metrics import RESOURCE, comparable, engine, of_the_sdk, only
+
+
+@pytest.fixture(autouse=True)
+def _heard(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever level an earlier test's telemetry has set."""
+    caplog.set_level(logging.WARNING, "otelkit.engine")
 
 
 class _Reader(InMemoryMetricReader):
