@@ -34,9 +34,9 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-_SIZES = 2048
-SIZES = tuple(map(_varint, range(_SIZES)))
+SIZES = (*(bytes((n,)) for n in range(1 << 7)), *(bytes((n & 127 | 128, n >> 7)) for n in range(1 << 7, 1 << 10)))
 """The varints of small numbers: nearly every length of a field is one of them."""
+_SIZES = len(SIZES)
 
 
 def zigzag(number: int) -> bytes:
