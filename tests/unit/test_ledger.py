@@ -207,7 +207,7 @@ def test_who_dies_before_it_has_told_of_a_page_leaves_it(tmp_path: Path) -> None
         kill_session(process)
     taken = take_dead_pages(tmp_path / "state")
     assert next(taken).pid == process.pid
-    taken.close()
+    del taken
     assert [page.pid for page in take_dead_pages(tmp_path / "state")] == [process.pid]
     assert list(take_dead_pages(tmp_path / "state")) == []
 
