@@ -238,7 +238,7 @@ class Running:
         receivers = self.given.beside(self._extras.receivers, captured=self._extras.captured)
         providers = self._providers
         # A reader belongs to one provider: where the metrics' is someone else's, to that one.
-        ours = replace(receivers, metric_readers=()) if "metrics" in providers.foreign else receivers
+        ours = receivers._replace(metric_readers=()) if "metrics" in providers.foreign else receivers
         shared = None if self._extras.captured else self._shared
         opening = open_engine(self.settings, self.resource, self._pipeline, ours, shared)
         providers.tracer.open(opening.tracing)

@@ -16,7 +16,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from opentelemetry.trace import SpanKind, StatusCode
 
 from otelkit.delivery import causes, recovery, ring
-from otelkit.delivery.recorder import Recorder, RecorderOptions
+from otelkit.delivery.options import RecorderOptions
+from otelkit.delivery.recorder import Recorder
 from otelkit.delivery.records import Shared
 from otelkit.delivery.wire import sized
 from otelkit.signals.redaction import Redaction
