@@ -87,6 +87,7 @@ class Span(Layers, Informed, sdk.Span):
         "instrumentation_scope",
         "kind",
         "name",
+        "otelkit_tallies",
         "own",
         "parent_id",
         "shared",

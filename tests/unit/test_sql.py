@@ -222,6 +222,18 @@ def test_a_huge_statement_takes_no_time(dialect: str, sql: str) -> None:
         ("INSERT INTO t VALUES (%s, %s, %s)", "postgresql", "INSERT INTO t VALUES (?, …)", "INSERT t"),
         ("INSERT INTO t VALUES (%(a)s, %(b)s)", "postgresql", "INSERT INTO t VALUES (?, …)", "INSERT t"),
         ("SELECT a FROM t WHERE a IN ($1, $2, $3)", "postgresql", "SELECT a FROM t WHERE a IN (?, …)", "SELECT t"),
+        (
+            "SELECT a FROM t WHERE a IN ($1::INTEGER, $2::INTEGER[])",
+            "postgresql",
+            "SELECT a FROM t WHERE a IN (?, …)",
+            "SELECT t",
+        ),
+        (
+            "INSERT INTO t VALUES (%(a__0)s::VARCHAR, 1), (%(a__1)s::VARCHAR, 2)",
+            "postgresql",
+            "INSERT INTO t VALUES (?, …), …",
+            "INSERT t",
+        ),
         ("SELECT a FROM t WHERE a = $1", "postgresql", "SELECT a FROM t WHERE a = $1", "SELECT t"),
         (
             "SELECT a FROM t WHERE a = :1 AND b = :name",
