@@ -113,6 +113,7 @@ class Span(Layers, Informed, sdk.Span):
     details: Details | None
     slot: int
     clock: int | None
+    otelkit_tallies: Any  # of signals/insights.py
     instrumentation_scope: InstrumentationScope
     _context: SpanContext | None
     _above: SpanContext | Span | None

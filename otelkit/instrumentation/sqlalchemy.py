@@ -116,7 +116,7 @@ class _Statements:
         self._logger = get_logger("otelkit.sqlalchemy")
         self._duration = instruments.histogram(meter, semconv.DB_CLIENT_OPERATION_DURATION)
         self._repeated = instruments.counter(meter, semconv.DB_N_PLUS_ONE)
-        self._too_often = settings.n_plus_one_threshold or math.inf
+        self._too_often = settings.n_plus_one_threshold
         self._slow_ns = settings.slow_query_s * 1e9 or math.inf
         self._transactions = settings.sqlalchemy_transactions != "off"
 
@@ -182,7 +182,7 @@ class _Statements:
             span = running.span
             running.kind.duration.record(elapsed_ns / 1e9, span)
             parent = running.parent
-            if parent is not None:
+            if parent is not None and self._too_often:
                 tally = insights.ran(parent, running.kind.text, elapsed_ns)
                 if tally is not None and tally.count >= self._too_often:
                     self._ran_too_often(running, tally)

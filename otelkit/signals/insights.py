@@ -36,8 +36,7 @@ class Tally:
 class Tallies(dict[str, Tally]):
     """The tallies of a parent by statement; `worst` is the one that the parent is marked with."""
 
-    __slots__ = ("worst",)
-    worst: Tally | None
+    worst: Tally | None = None
 
 
 def ran(parent: Any, statement: str, elapsed_ns: int) -> Tally | None:
@@ -45,19 +44,23 @@ def ran(parent: Any, statement: str, elapsed_ns: int) -> Tally | None:
 
     The tallies are kept on the parent, and end with it.
     """
-    # The engine's spans leave this slot unset, so that spans without statements pay nothing; the SDK's take any name.
-    tallies: Tallies | None = getattr(parent, "otelkit_tallies", None)
-    if tallies is None:
-        tallies = Tallies()
-        tallies.worst = None
-        try:
-            parent.otelkit_tallies = tallies
-        except AttributeError:  # somebody else's span, whose class has slots
+    try:
+        seen = parent.otelkit_tallies
+    except AttributeError:  # not the engine's own span
+        if not hasattr(parent, "__dict__"):
             return None
-    tally = tallies.get(statement)
+        seen = None
+    if seen is None:
+        # Most spans have one statement: this is all that it costs them.
+        parent.otelkit_tallies = (statement, elapsed_ns)
+        return None
+    if type(seen) is tuple:
+        first, first_ns = seen
+        parent.otelkit_tallies = seen = Tallies({first: Tally(first_ns)})
+    tally: Tally | None = seen.get(statement)
     if tally is None:
-        if len(tallies) < _MOST_STATEMENTS:
-            tallies[statement] = Tally(elapsed_ns)
+        if len(seen) < _MOST_STATEMENTS:
+            seen[statement] = Tally(elapsed_ns)
         return None
     tally.count += 1
     tally.total_ns += elapsed_ns
