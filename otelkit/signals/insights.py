@@ -7,7 +7,6 @@ Counting costs a look at the parent and an addition a statement; the stack is wa
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -18,7 +17,8 @@ N_PLUS_ONE_DURATION = "otelkit.db.n_plus_one.duration"
 N_PLUS_ONE_STATEMENT = "otelkit.db.n_plus_one.statement"
 N_PLUS_ONE_CALLER = "otelkit.db.n_plus_one.caller"
 
-_OWN = f"{Path(__file__).parent.parent}/"
+# Wherever they are installed: a checkout, a folder on PYTHONPATH.
+_NOT_THE_APPLICATIONS = ("otelkit", "sqlalchemy", "greenlet")
 _MOST_STATEMENTS = 512  # that are counted under one parent
 
 
@@ -106,9 +106,11 @@ def caller() -> Caller | None:
     while True:
         while frame is not None:
             code = frame.f_code
-            if in_application(code.co_filename) and not code.co_filename.startswith(_OWN):
-                name = getattr(code, "co_qualname", code.co_name)  # from Python 3.11
-                return Caller(code.co_filename, frame.f_lineno, f"{frame.f_globals.get('__name__', '?')}.{name}")
+            if in_application(code.co_filename):
+                module = str(frame.f_globals.get("__name__", "?"))
+                if module.partition(".")[0] not in _NOT_THE_APPLICATIONS:
+                    name = getattr(code, "co_qualname", code.co_name)  # from Python 3.11
+                    return Caller(code.co_filename, frame.f_lineno, f"{module}.{name}")
             frame = frame.f_back
         inner = inner.parent if inner is not None else None
         if inner is None:

@@ -23,7 +23,7 @@ from tests.support.process import run_python
 from tests.support.sink import ReceivedSpan
 
 BY_SYNC_AND_ASYNC = drivers("sqlite", "aiosqlite", "psycopg", "asyncpg")
-ITEMS = "SELECT items.id, items.order_id FROM items WHERE "
+ITEMS = re.compile("SELECT items.id.* FROM items WHERE ")
 
 
 class Base(DeclarativeBase):
@@ -114,7 +114,7 @@ def test_n_plus_one(exported: Exported, database: Database, orders: int, fires: 
         return
     taken = sum(span.span.end_time_unix_nano - span.span.start_time_unix_nano for span in selects) / 1e9
     assert 0 < found.pop("duration") <= taken
-    assert found.pop("statement").startswith(ITEMS)
+    assert ITEMS.match(found.pop("statement"))
     assert found.pop("caller").startswith(f"{file}:{line} in {__name__}.read")
     assert found == {"count": orders}
     with_line = [span.attributes for span in selects if "code.file.path" in span.attributes]
@@ -165,7 +165,8 @@ def test_tests_list_them(telemetry: Captured, database: Database) -> None:
         file, line = read_all(database)
     (found,) = telemetry.n_plus_one()
     assert found.parent == telemetry.spans.named("caller").one()
-    assert (found.count, found.statement.startswith(ITEMS)) == (12, True)
+    assert found.count == 12
+    assert ITEMS.match(found.statement)
     assert found.duration_s > 0
     assert found.caller == f"{file}:{line}"
     assert telemetry.n_plus_one(at_least=13) == []

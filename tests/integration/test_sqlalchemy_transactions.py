@@ -105,7 +105,8 @@ def test_steps(
         for step in of_steps:
             assert exported.total("db.client.operation.duration", db__operation__name=step) == of_steps.count(step)
     else:
-        words = [span.name.partition(" ")[0] for span in spans]
+        # SQLAlchemy 2.0.0 prepares by a statement, later ones by a call of the driver's.
+        words = [word for span in spans if (word := span.name.partition(" ")[0]) != "PREPARE" or how == "events"]
         by_statements = [step.partition(" ")[0] for step in steps if "SAVEPOINT" in step or step == "SELECT"]
         assert words == (by_statements if how == "off" else ["SELECT"])
     events = [event.name for event in caller.span.events]
