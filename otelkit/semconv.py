@@ -147,6 +147,20 @@ DB_CLIENT_CONNECTION_USE_TIME = Metric(
     ("db.client.connection.pool.name",),
     DB_SECONDS,
 )
+DB_N_PLUS_ONE = Metric(
+    "otelkit.db.n_plus_one",
+    "counter",
+    "{occurrence}",
+    "Recorded spans under which one statement ran OTELKIT_N_PLUS_ONE_THRESHOLD times.",
+    (
+        "db.system.name",
+        "db.namespace",
+        "db.operation.name",
+        "db.query.summary",
+        "server.address",
+        "server.port",
+    ),
+)
 REDIS_CACHE_LOOKUPS = Metric(
     "redis.client.cache.lookups",
     "counter",

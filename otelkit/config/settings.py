@@ -130,6 +130,11 @@ class Settings:
     exception_signal = Setting("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", choice("", "logs", "logs/dup"), "", "Exceptions: unset or `logs/dup`: a log record and a span event; `logs`: the log record alone.")
     server_timing = Setting("OTELKIT_SERVER_TIMING", boolean, True, "Return `Server-Timing: traceparent` with each response whose request is recorded.")
     runtime_metrics = Setting("OTELKIT_RUNTIME_METRICS", boolean, True, "Record CPU, memory, threads, descriptors, garbage collection and event-loop lag.")
+    # -- databases
+    slow_query_s = Setting("OTELKIT_SLOW_QUERY_S", number(), 0.5, "A SQL statement that takes as long gets the application's line that issued it, and is one log record; 0: none is.", unit="s")
+    n_plus_one_threshold = Setting("OTELKIT_N_PLUS_ONE_THRESHOLD", integer(), 10, "A SQL statement that runs so often right under one span marks that span as N+1; 0: none does.")
+    sqlalchemy_transactions = Setting("OTELKIT_SQLALCHEMY_TRANSACTIONS", choice("off", "events", "spans"), "off", "BEGIN, COMMIT, ROLLBACK, savepoints and the steps of two phases: `events` of the current span, `spans` of their own, or `off` (savepoints are spans like every statement).")
+    sqlcommenter = Setting("OTELKIT_SQLCOMMENTER", choice("off", "on", "always"), "off", "`on`: SQL statements carry a comment with the service's name and, unless the driver keeps prepared statements by their text (psycopg, asyncpg), the trace context; `always`: the trace context with every driver.")
     # -- logs
     log_level = Setting("OTELKIT_LOG_LEVEL", choice(*_LEVELS), "info", "Level from which loggers that inherit the root's level are exported; what the application prints does not change.")
     log_format = Setting("OTELKIT_LOG_FORMAT", choice("unchanged", "json"), "unchanged", "`json`: the root logger's stream handlers print one JSON object a line.")

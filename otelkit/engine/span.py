@@ -87,6 +87,7 @@ class Span(Layers, Informed, sdk.Span):
         "instrumentation_scope",
         "kind",
         "name",
+        "otelkit_tallies",
         "own",
         "parent_id",
         "shared",
@@ -112,6 +113,7 @@ class Span(Layers, Informed, sdk.Span):
     details: Details | None
     slot: int
     clock: int | None
+    otelkit_tallies: Any  # of signals/insights.py
     instrumentation_scope: InstrumentationScope
     _context: SpanContext | None
     _above: SpanContext | Span | None

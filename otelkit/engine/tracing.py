@@ -314,7 +314,7 @@ class Tracer(sdk.Tracer):
             span.parent_id = parent.span_id if foreign is None else foreign.span_id
         span.flags = flags & (_RANDOM | (REMOTE_PARENT if foreign is not None else 0)) | sampled
         span.trace_state = trace_state
-        span.end_time = span.details = span._context = None
+        span.end_time = span.details = span._context = span.otelkit_tallies = None
         span._above = foreign if foreign is not None else parent
         span._tracing = span._open = tracing
         span.instrumentation_scope = self.scope

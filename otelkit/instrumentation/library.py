@@ -47,7 +47,7 @@ def _release(version: str) -> tuple[int, ...]:
 LIBRARIES = (
     Library("fastapi", "fastapi", "fastapi", ("0.115", "1"), "fastapi", ("fastapi",), native="0.142"),
     Library("starlette", "starlette.applications", "starlette", ("0.37.2", "2"), "starlette", ("starlette",)),
-    Library("sqlalchemy", "sqlalchemy", "sqlalchemy", ("2.0", "2.2"), "sqlalchemy", ("sqlalchemy",)),
+    Library("sqlalchemy", "sqlalchemy", "sqlalchemy", ("1.4", "2.2"), "sqlalchemy", ("sqlalchemy",)),
     Library("redis", "redis", "redis", ("5", "9"), "redis", ("redis",)),
     Library("celery", "celery", "celery", ("5.4", "6"), "celery", ("celery",)),
 )

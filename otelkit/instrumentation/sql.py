@@ -55,13 +55,19 @@ _MSSQL = _tokens(
     rf"(?P<name>\[(?:[^\]]|\]\])*(?:\]|$)|{_DOUBLE_QUOTED})",
 )
 _DIALECTS = {"sqlite": _SQLITE, "oracle": _ORACLE, "mysql": _MYSQL, "mariadb": _MYSQL, "mssql": _MSSQL}
-_LISTS = re.compile(r"\(\s*(?:\?|%s|\$\d+|:\w+|%\(\w+\)s)(?:\s*,\s*(?:\?|%s|\$\d+|:\w+|%\(\w+\)s))+\s*\)")
+# PostgreSQL's drivers get a cast with each: ::VARCHAR(20), ::TIMESTAMP(6) WITHOUT TIME ZONE, ::INTEGER[].
+_CAST = r"::\w+(?: \w+){0,3}(?:\(\?(?:, ?\?)?\))?(?: \w+){0,3}(?:\[\])*"
+_PARAMETER = rf"(?:\?|%s|\$\d+|:\w+|%\(\w+\)s)(?:{_CAST})?"
+_LISTS = re.compile(rf"\(\s*{_PARAMETER}(?:\s*,\s*{_PARAMETER})+\s*\)")
+_ROWS = re.compile(r"\(\?, …\)(?:\s*,\s*\(\?, …\))+")
+_CUT_ROW = re.compile(r"(\(\?, …\), …)\s*,?\s*(?:\(.*)?$", re.DOTALL)
 _SPACE = re.compile(r"\s+")
 _TARGET = re.compile(
     r"\b(?:from|into|update|join|table)\s+(?:only\s+|if\s+(?:not\s+)?exists\s+)?([\w.\"`\[\]]+)",
     re.IGNORECASE,
 )
 _LONGEST_TEXT = 4096
+_LONGEST_READ = 4 * _LONGEST_TEXT
 _LONGEST_SUMMARY = 255
 
 
@@ -76,15 +82,17 @@ class Statement:
 
 @lru_cache(maxsize=1024)
 def statement(sql: str, dialect: str) -> Statement:
-    """Reads a statement in SQLAlchemy's name of a dialect: literals become `?`, lists of parameters `(?, …)`,
-    comments go; the names of tables stay.
+    """Reads a statement in SQLAlchemy's name of a dialect: literals become `?`, lists of parameters `(?, …)`
+    and rows of them `(?, …), …`, comments go; the names of tables stay.
 
     The summary follows
     https://opentelemetry.io/docs/specs/semconv/db/database-spans/#generating-a-summary-of-the-query : the operation
     and its targets.
     """
-    text = _DIALECTS.get(dialect, _POSTGRESQL).sub(_literal, sql[: _LONGEST_TEXT * 4])
-    text = _LISTS.sub("(?, …)", text)
+    text = _DIALECTS.get(dialect, _POSTGRESQL).sub(_literal, sql[:_LONGEST_READ])
+    text = _ROWS.sub("(?, …), …", _LISTS.sub("(?, …)", text))
+    if len(sql) > _LONGEST_READ:
+        text = _CUT_ROW.sub(r"\1", text)
     text = _SPACE.sub(" ", text).strip()[:_LONGEST_TEXT]
     word = re.match(r"[\s(]*(\w+)", text)
     operation = word.group(1).upper() if word else "SQL"

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from otelkit.testing.logs import CapturedLog, Logs
     from otelkit.testing.measured import Distribution
     from otelkit.testing.metrics import Metrics
+    from otelkit.testing.repeated import Repeated
     from otelkit.testing.spans import CapturedSpan, Spans
 
-__all__ = ["Captured", "CapturedLog", "CapturedSpan", "Distribution", "Logs", "Metrics", "Spans", "capture"]
+__all__ = ["Captured", "CapturedLog", "CapturedSpan", "Distribution", "Logs", "Metrics", "Repeated", "Spans", "capture"]
 
 _MODULES = {
     "Captured": "capturing",
@@ -25,6 +26,7 @@ _MODULES = {
     "Distribution": "measured",
     "Logs": "logs",
     "Metrics": "metrics",
+    "Repeated": "repeated",
     "Spans": "spans",
     "capture": "capturing",
 }

@@ -13,6 +13,7 @@ from otelkit.testing.drawing import drawn
 from otelkit.testing.logs import CapturedLog, Logs
 from otelkit.testing.metrics import Metrics
 from otelkit.testing.recording import Recording
+from otelkit.testing.repeated import Repeated, repeated
 from otelkit.testing.spans import CapturedSpan, Spans
 
 
@@ -45,6 +46,10 @@ class Captured:
             if found.span_id == span_id and found.trace_id == trace_id:
                 return found
         return None
+
+    def n_plus_one(self, *, at_least: int = 10) -> list[Repeated]:
+        """Each SQL statement that ran so often right under one span."""
+        return repeated(self.spans, at_least)
 
     def tree(self) -> str:
         """All spans, those that have not ended too, with their log records, drawn."""

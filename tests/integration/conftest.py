@@ -13,6 +13,8 @@ import uvicorn
 
 import otelkit
 from examples.shop.redis_server import redis_server
+from tests.support.databases import EVERY, Database, drivers, opened
+from tests.support.postgresql import postgresql_server, program
 from tests.support.server import free_port
 from tests.support.sink import ReceivedLog, ReceivedSpan, Sink
 
@@ -105,3 +107,19 @@ def redis_url() -> Iterator[str]:
     """A real Redis on loopback, one a test process."""
     with redis_server() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """`host:port` of a real PostgreSQL on loopback, one a test process."""
+    if program("initdb") is None:
+        pytest.skip("PostgreSQL's server is not installed (apt-get install postgresql)")
+    with postgresql_server() as address:
+        yield address
+
+
+@pytest.fixture(params=drivers(*EVERY))
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database by each driver; `@pytest.mark.parametrize("database", drivers(…), indirect=True)` chooses some."""
+    with opened(request.param, tmp_path, lambda: request.getfixturevalue("postgresql")) as found:
+        yield found

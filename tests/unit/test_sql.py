@@ -222,6 +222,24 @@ def test_a_huge_statement_takes_no_time(dialect: str, sql: str) -> None:
         ("INSERT INTO t VALUES (%s, %s, %s)", "postgresql", "INSERT INTO t VALUES (?, …)", "INSERT t"),
         ("INSERT INTO t VALUES (%(a)s, %(b)s)", "postgresql", "INSERT INTO t VALUES (?, …)", "INSERT t"),
         ("SELECT a FROM t WHERE a IN ($1, $2, $3)", "postgresql", "SELECT a FROM t WHERE a IN (?, …)", "SELECT t"),
+        (
+            "SELECT a FROM t WHERE a IN ($1::INTEGER, $2::INTEGER[])",
+            "postgresql",
+            "SELECT a FROM t WHERE a IN (?, …)",
+            "SELECT t",
+        ),
+        (
+            "INSERT INTO t VALUES ($1::VARCHAR(20), $2::NUMERIC(10, 2), $3::TIMESTAMP(6) WITHOUT TIME ZONE)",
+            "postgresql",
+            "INSERT INTO t VALUES (?, …)",
+            "INSERT t",
+        ),
+        (
+            "INSERT INTO t VALUES (%(a__0)s::VARCHAR, 1), (%(a__1)s::VARCHAR, 2)",
+            "postgresql",
+            "INSERT INTO t VALUES (?, …), …",
+            "INSERT t",
+        ),
         ("SELECT a FROM t WHERE a = $1", "postgresql", "SELECT a FROM t WHERE a = $1", "SELECT t"),
         (
             "SELECT a FROM t WHERE a = :1 AND b = :name",
@@ -268,6 +286,15 @@ def test_statements_that_differ_in_literals_alone_are_one() -> None:
     assert statement("SELECT a FROM t WHERE b = 'x' AND c = 1", "sqlite") == statement(
         "SELECT a FROM t WHERE b = 'yyy' AND c = 22", "sqlite"
     )
+
+
+def test_rows_that_are_cut_are_one_text() -> None:
+    """Wherever the cut falls."""
+    for more in range(12):
+        rows = ", ".join(f"(%(a__{number}{'x' * more})s::VARCHAR(20), %(b__{number})s)" for number in range(2000))
+        assert statement(f"INSERT INTO t (a, b) VALUES {rows}", "postgresql").text == (
+            "INSERT INTO t (a, b) VALUES (?, …), …"
+        )
 
 
 @pytest.mark.parametrize("count", [1, 2, 500])
