@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -35,6 +35,10 @@ from otelkit.instrumentation import imports, instruments, runtime
 from otelkit.running import Disabled, Running
 from otelkit.runtime import before, fork, guard, lifecycle, selflog
 from otelkit.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from otelkit.pull.endpoint import Pull
+    from otelkit.pull.mounted import MetricsApp
 
 logger = logging.getLogger("otelkit")
 
@@ -263,6 +267,31 @@ def status() -> dict[str, Any]:
     if running is None:
         return {"state": "not started", "pid": os.getpid(), "before_bootstrap": before.calls}
     return running.status()
+
+
+def metrics_app() -> MetricsApp:
+    """An ASGI application that answers a Prometheus server: `app.mount("/metrics", otelkit.metrics_app())`.
+
+    It hands out what otelkit and the application record, for all processes of the service, and what the application's
+    own prometheus_client registry holds. Nobody beyond this machine is answered without the token of
+    OTELKIT_METRICS_TOKEN. No setting is needed for it, and no port is opened; `pip install 'otelkit[prometheus]'` is.
+    Before `bootstrap` or after it, once or often.
+
+    Raises ConfigurationError under OTELKIT_STRICT where a package is missing; a WARNING otherwise.
+    """
+    extras.pulled_by_application = True
+    with _process.lock:
+        running = _process.opened()
+        if running is not None:
+            running.pull()
+    from otelkit.pull.mounted import MetricsApp
+
+    return MetricsApp(_pulled)
+
+
+def _pulled() -> tuple[Pull | None, str | None]:
+    running = _process.running
+    return (running.pulled, running.settings.metrics_token) if running is not None else (None, None)
 
 
 def _missing(settings: Settings) -> list[str]:

@@ -214,7 +214,7 @@ def _documented_members(enumeration: type) -> Mapping[str, str]:
 _API = (
     ("Start and end", ("bootstrap", "shutdown", "flush", "status", "Telemetry", "FlushReport")),
     ("Spans", ("span", "traced")),
-    ("Metrics", ("count", "distribution", "gauge", "observe", "Registration", "metrics")),
+    ("Metrics", ("count", "distribution", "gauge", "observe", "Registration", "metrics", "metrics_app")),
     ("Events and exceptions", ("event", "exception")),
     ("The request's context", ("bind", "unbind")),
     ("Tests", ("testing",)),
