@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import _logs
 from opentelemetry.metrics import Observation
 
-from otelkit import extras, resource, semconv
+from otelkit import coexistence, extras, resource, semconv
 from otelkit.config.settings import SIGNALS, Settings
 from otelkit.delivery.destination import destination
 from otelkit.delivery.ledger import LedgerPage
@@ -156,6 +156,7 @@ class Running:
             "recorder": self._pipeline.recorder.describe() if self._pipeline.recorder is not None else None,
             "metrics_group": self._shared.describe() if self._shared is not None else None,
             "foreign_providers": list(self._providers.foreign),
+            "beside": coexistence.described(),
             "before_bootstrap": before.calls,
             "failures": dict(guard.failures),
             "problems": list(self._problems),
@@ -327,7 +328,10 @@ class Running:
         )
         service = f"{self.service} {self.resource.get('service.version', '')}".strip()
         libraries = " ".join(self._registry.summary())
-        return f"otelkit {installed_version('otelkit')}: {service}; {' '.join(exporters)}{attached}; {libraries}"
+        beside = coexistence.summary()
+        return (
+            f"otelkit {installed_version('otelkit')}: {service}; {' '.join(exporters)}{attached}; {libraries}{beside}"
+        )
 
 
 class Disabled(Running):
