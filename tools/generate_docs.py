@@ -80,7 +80,7 @@ def settings_page() -> str:
         + ", ".join(f"`{choice}`" for choice in CHOICES)
         + f". `<LIB>` is one of otelkit's own, {libraries} or `LOGGING`, or the entry point of a contrib"
         + " instrumentation in capitals with `-` as `_`: `OTELKIT_INSTRUMENT_HTTPX=off`."
-        + " [Instrumentation](../instrumentation.md) says what each choice does.",
+        + " [Instrumentation](../instrumentation/README.md) says what each choice does.",
         "",
         "## Standard variables that do nothing here",
         "",
