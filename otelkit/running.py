@@ -211,7 +211,7 @@ class Running:
 
     def pull(self) -> None:
         """Has the metrics ready for `otelkit.metrics_app`, where the settings asked for no pull endpoint."""
-        if self.ended or self._extras.captured or self._extras.pulled:
+        if self.ended or self._extras.captured or self._extras.pulled or self.settings.sdk_disabled:
             return
         self._extras = self._extras.with_pull(self.settings)
         if self._shared is None:  # no exporter wanted metrics

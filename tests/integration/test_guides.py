@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.process import run_python
+from tests.support.server import PATIENT
 from tests.support.sink import Sink
 
 GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guides"
@@ -30,10 +31,15 @@ done = []
 task_postrun.connect(lambda **kwargs: done.append(1), weak=False)
 """
 ASKED = """
-from fastapi.testclient import TestClient
-client = TestClient(app, client=("127.0.0.1", 5))
-client.get("/items/7")
-print(client.get("/metrics").text)
+import asyncio
+import httpx
+
+async def ask():
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop") as client:
+        await client.get("/items/7")
+        print((await client.get("/metrics")).text)
+
+asyncio.run(ask())
 """
 
 
@@ -132,10 +138,10 @@ def test_every_guide_is_tried() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_guide_does_what_it_says(page: str, tmp_path: Path, sink: Sink) -> None:
-    """Its only program, with nothing but the receiver's address in the environment."""
+    """Its only program, with the receiver's address in the environment, and time enough for a slow machine."""
     check, before, after = PAGES[page]
     (code,) = re.findall(r"^```python\n(.*?)^```", (GUIDES / page).read_text(), re.MULTILINE | re.DOTALL)
-    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url}
+    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, **PATIENT}
     finished = run_python(before + code + after, cwd=tmp_path, environ=settings, deadline_s=60)
     assert "Traceback" not in finished.err or page == "logs.md"
     check(sink, finished.out)

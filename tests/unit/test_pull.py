@@ -271,6 +271,24 @@ def test_the_application_hands_out_at_each_stage_what_there_is(tmp_path: Path, m
     otelkit.shutdown(0)
 
 
+def test_switched_off_it_hands_out_the_applications_registry_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OTEL_SDK_DISABLED: nothing is recorded that could be pulled; what is the application's own goes on."""
+    registry = CollectorRegistry()
+    Counter("shop_orders", "Orders.", registry=registry).inc()
+    monkeypatch.setattr("otelkit.pull.registry.REGISTRY", registry)
+    monkeypatch.setattr("otelkit.extras.pulled_by_application", False)
+    with started(tmp_path, sdk_disabled=True, metrics_token="token"):
+        app = otelkit.metrics_app()
+        otelkit.count("orders.placed")
+        assert asked(app)[0] == 401
+        status, _, body = asked(app, authorization="Bearer token")
+    assert status == 200
+    assert b"\nshop_orders_total 1.0\n" in body
+    assert b"orders_placed" not in body
+
+
 def test_a_late_call_has_the_sums_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Telemetry that started without it is asked from then on, and goes on as it did."""
     monkeypatch.setattr("otelkit.extras.pulled_by_application", False)
