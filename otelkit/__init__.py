@@ -18,7 +18,7 @@ if _typing.TYPE_CHECKING:
     from otelkit.delivery.report import FlushReport
     from otelkit.errors import AlreadyConfigured, ConfigurationError, OtelkitError, UnsupportedLibrary
     from otelkit.telemetry import Telemetry
-    from otelkit.wiring import bootstrap, flush, shutdown, status
+    from otelkit.wiring import bootstrap, flush, metrics_app, shutdown, status
 
 __all__ = [
     "AlreadyConfigured",
@@ -37,6 +37,7 @@ __all__ = [
     "flush",
     "gauge",
     "metrics",
+    "metrics_app",
     "observe",
     "shutdown",
     "span",
@@ -55,7 +56,7 @@ _HOMES = {
     "delivery.report": ("FlushReport",),
     "errors": ("AlreadyConfigured", "ConfigurationError", "OtelkitError", "UnsupportedLibrary"),
     "telemetry": ("Telemetry",),
-    "wiring": ("bootstrap", "flush", "shutdown", "status"),
+    "wiring": ("bootstrap", "flush", "metrics_app", "shutdown", "status"),
 }
 
 

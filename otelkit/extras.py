@@ -15,7 +15,8 @@ from otelkit.engine.opening import Extras as Receivers
 from otelkit.runtime import guard
 
 if TYPE_CHECKING:
-    from otelkit.pull import Pull, View
+    from otelkit.engine.sharing import SharedMetrics
+    from otelkit.pull.endpoint import Pull
 
 # Rich, and the exporter for Prometheus, are imported only where a setting or a terminal asks for them.
 
@@ -60,10 +61,19 @@ class Extras(NamedTuple):
         """The pull endpoint, where there is one."""
         return [part.pull for part in self.parts if isinstance(part, _Pull)]
 
-    def share(self, view: View) -> None:
-        """Has the pull endpoint answer for all processes of the group."""
+    def with_pull(self, settings: Settings) -> Extras:
+        """The same, and the metrics for whoever pulls.
+
+        Raises ConfigurationError under OTELKIT_STRICT where a package is missing.
+        """
+        from otelkit.pull.endpoint import Pull
+
+        return self._replace(parts=(*self.parts, _Pull(Pull(settings))))
+
+    def share(self, shared: SharedMetrics) -> None:
+        """Has whoever pulls get what all processes of the group say."""
         for pull in self.pulled:
-            pull.view = view
+            pull.share(shared)
 
     def each_second(self, alone: bool) -> None:
         """Called about every second: the group's endpoint may have lost its server. `alone`: the group has no other
@@ -101,11 +111,14 @@ def build(settings: Settings) -> Extras:
         parts.append(_Lines())
     if "console" in settings.exporters("metrics"):
         parts.append(_Table(settings.metric_export_interval_s))
-    if "prometheus" in settings.exporters("metrics"):
-        from otelkit.pull import Pull
+    extras = Extras(tuple(parts), by_default)
+    if pulled_by_application or "prometheus" in settings.exporters("metrics"):
+        return extras.with_pull(settings)
+    return extras
 
-        parts.append(_Pull(Pull(settings)))
-    return Extras(tuple(parts), by_default)
+
+pulled_by_application = False
+"""Whether `otelkit.metrics_app` was called in this process: then each opening has the metrics ready for it."""
 
 
 def _nothing_is_named(settings: Settings) -> bool:

@@ -9,12 +9,12 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import _logs
 from opentelemetry.metrics import Observation
 
-from otelkit import extras, resource, semconv
+from otelkit import coexistence, extras, resource, semconv
 from otelkit.config.settings import SIGNALS, Settings
 from otelkit.delivery.destination import destination
 from otelkit.delivery.ledger import LedgerPage
@@ -22,7 +22,7 @@ from otelkit.delivery.pipeline import Pipeline
 from otelkit.delivery.report import FlushReport
 from otelkit.engine import unended
 from otelkit.engine.group_key import GroupKey, group_key
-from otelkit.engine.opening import open_engine
+from otelkit.engine.opening import collection_reader, open_engine
 from otelkit.engine.propagation import propagator
 from otelkit.engine.providers import Providers
 from otelkit.engine.seams import propagate
@@ -34,6 +34,9 @@ from otelkit.runtime import before, fork, guard
 from otelkit.runtime.state import state_directory
 from otelkit.signals import exceptions
 from otelkit.versions import installed_version
+
+if TYPE_CHECKING:
+    from otelkit.pull.endpoint import Pull
 
 logger = logging.getLogger("otelkit")
 
@@ -153,6 +156,7 @@ class Running:
             "recorder": self._pipeline.recorder.describe() if self._pipeline.recorder is not None else None,
             "metrics_group": self._shared.describe() if self._shared is not None else None,
             "foreign_providers": list(self._providers.foreign),
+            "beside": coexistence.described(),
             "before_bootstrap": before.calls,
             "failures": dict(guard.failures),
             "problems": list(self._problems),
@@ -205,6 +209,28 @@ class Running:
             pipeline_options(self.settings, self.resource, captured=extras.captured, quiet=extras.by_default)
         )
 
+    def pull(self) -> None:
+        """Has the metrics ready for `otelkit.metrics_app`, where the settings asked for no pull endpoint."""
+        if self.ended or self._extras.captured or self._extras.pulled or self.settings.sdk_disabled:
+            return
+        self._extras = self._extras.with_pull(self.settings)
+        if self._shared is None:  # no exporter wanted metrics
+            self._group = self._find_group()
+            self._shared = self._share()
+            assert self._shared is not None
+            readers = [collection_reader(self.settings, self._shared)]
+        else:
+            readers = []
+        if "metrics" not in self._providers.foreign:
+            for reader in (*readers, *(reader for pull in self._extras.pulled for reader in pull.readers)):
+                self._providers.meter.attach(reader)
+        self._publish()
+
+    @property
+    def pulled(self) -> Pull | None:
+        """What `otelkit.metrics_app` hands out; None while there is nothing."""
+        return None if self.ended else next(iter(self._extras.pulled), None)
+
     def _find_group(self) -> GroupKey | None:
         """The processes that metrics are shared with; None for metrics that cannot be."""
         global _openings
@@ -244,12 +270,17 @@ class Running:
         providers.tracer.open(opening.tracing)
         providers.meter.open(opening.metering)
         providers.logger.open(opening.logging)
+        self._publish()
+
+    def _publish(self) -> None:
+        receivers = self.given.beside(self._extras.receivers, captured=self._extras.captured)
         exported = [signal for signal in SIGNALS if "otlp" in self.settings.exporters(signal)]
-        providers.publish(self._pipeline, receivers, exported, shared)
+        shared = None if self._extras.captured else self._shared
+        self._providers.publish(self._pipeline, receivers, exported, shared)
         self._pipeline.source = shared
         if shared is not None:
-            shared.changed = providers.meter.changed
-            self._extras.share(shared.view)
+            shared.changed = self._providers.meter.changed
+            self._extras.share(shared)
 
     def after_fork(self) -> None:
         """In a forked child: its own identity, queue, ledger and providers; the parent's records stay the parent's."""
@@ -300,7 +331,10 @@ class Running:
         )
         service = f"{self.service} {self.resource.get('service.version', '')}".strip()
         libraries = " ".join(self._registry.summary())
-        return f"otelkit {installed_version('otelkit')}: {service}; {' '.join(exporters)}{attached}; {libraries}"
+        beside = coexistence.summary()
+        return (
+            f"otelkit {installed_version('otelkit')}: {service}; {' '.join(exporters)}{attached}; {libraries}{beside}"
+        )
 
 
 class Disabled(Running):
@@ -331,7 +365,8 @@ class Disabled(Running):
 
 
 def _collects(settings: Settings) -> bool:
-    return bool({"otlp", "prometheus"} & set(settings.exporters("metrics"))) and not settings.sdk_disabled
+    asked = extras.pulled_by_application or {"otlp", "prometheus"} & set(settings.exporters("metrics"))
+    return bool(asked) and not settings.sdk_disabled
 
 
 def _resource(settings: Settings) -> Mapping[str, Any]:

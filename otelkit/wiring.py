@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -21,7 +22,7 @@ from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Sampler
 
-from otelkit import extras, semconv
+from otelkit import coexistence, extras, semconv
 from otelkit.config.load import load, refuse
 from otelkit.config.settings import TABLE, Settings
 from otelkit.delivery.report import FlushReport
@@ -36,6 +37,10 @@ from otelkit.running import Disabled, Running
 from otelkit.runtime import before, fork, guard, lifecycle, selflog
 from otelkit.telemetry import Telemetry
 
+if TYPE_CHECKING:
+    from otelkit.pull.endpoint import Pull
+    from otelkit.pull.mounted import MetricsApp
+
 logger = logging.getLogger("otelkit")
 
 
@@ -49,6 +54,7 @@ class _Process:
         self.handle: Telemetry | None = None
         self.arguments: Mapping[str, object] = {}
         self.explicit = False
+        self.called_at: str | None = None
         self.open = False
         self._ledger_observed = False
         self._stop_runtime: Callable[[], None] | None = None
@@ -146,6 +152,9 @@ def start_automatically() -> Telemetry:
 def _bootstrap(
     service_name: str | None, app: object | None, settings: Mapping[str, object], given: Given, *, explicit: bool
 ) -> Telemetry:
+    # Above `bootstrap` stands who called it: where two do, the second wants to know who the first was.
+    caller = sys._getframe(1).f_back if explicit else None
+    called_at = f"{caller.f_code.co_filename}:{caller.f_lineno}" if caller is not None else None
     arguments = dict(settings)
     if service_name is not None:
         arguments["service_name"] = service_name
@@ -160,10 +169,11 @@ def _bootstrap(
         if current is not None and handle is not None:
             changed = [*_changed(current.settings, loaded.settings), *current.given.differences(given)]
             if loaded.settings == current.settings and not changed:
+                _process.called_at = _process.called_at or called_at
                 _process.explicit = True
                 return handle
             if _process.explicit:
-                raise AlreadyConfigured(_difference(changed))
+                raise AlreadyConfigured(_difference(changed, _process.called_at))
         providers = _process.providers or Providers()
         if loaded.settings.strict and providers.foreign and not loaded.settings.sdk_disabled:
             raise AlreadyConfigured(_someone_elses(providers.foreign))
@@ -173,7 +183,7 @@ def _bootstrap(
         selflog.configure(loaded.settings.otel_log_level, _formatter(loaded.settings))
         _process.providers = providers
         kind = Disabled if loaded.settings.sdk_disabled else Running
-        problems = (*problems, *given.without_effect(providers.foreign))
+        problems = (*problems, *coexistence.taken(), *given.without_effect(providers.foreign))
         running = kind(loaded.settings, problems, providers, _process.observe, given)
         try:
             running.start()
@@ -184,6 +194,7 @@ def _bootstrap(
         _process.handle = handle = Telemetry(running)
         _process.arguments = arguments
         _process.explicit = explicit
+        _process.called_at = called_at
         _process.open = True
         lifecycle.install(_end, _flush_before_the_end, loaded.settings.shutdown_timeout_s)
         imports.when_imported("multiprocessing.util", lifecycle.watch_multiprocessing)
@@ -262,7 +273,32 @@ def status() -> dict[str, Any]:
     running = _process.running
     if running is None:
         return {"state": "not started", "pid": os.getpid(), "before_bootstrap": before.calls}
-    return running.status()
+    return {**running.status(), "called_at": _process.called_at}
+
+
+def metrics_app() -> MetricsApp:
+    """An ASGI application that answers a Prometheus server: `app.mount("/metrics", otelkit.metrics_app())`.
+
+    It hands out what otelkit and the application record, for all processes of the service, and what the application's
+    own prometheus_client registry holds. Nobody beyond this machine is answered without the token of
+    OTELKIT_METRICS_TOKEN. No setting is needed for it, and no port is opened; `pip install 'otelkit[prometheus]'` is.
+    Before `bootstrap` or after it, once or often.
+
+    Raises ConfigurationError under OTELKIT_STRICT where a package is missing; a WARNING otherwise.
+    """
+    extras.pulled_by_application = True
+    with _process.lock:
+        running = _process.opened()
+        if running is not None:
+            running.pull()
+    from otelkit.pull.mounted import MetricsApp
+
+    return MetricsApp(_pulled)
+
+
+def _pulled() -> tuple[Pull | None, str | None]:
+    running = _process.running
+    return (running.pulled, running.settings.metrics_token) if running is not None else (None, None)
 
 
 def _missing(settings: Settings) -> list[str]:
@@ -311,8 +347,9 @@ def _changed(old: Settings, new: Settings) -> Iterator[str]:
         yield "instrument"
 
 
-def _difference(changed: Sequence[str]) -> str:
+def _difference(changed: Sequence[str], called_at: str | None) -> str:
+    where = f", at {called_at}," if called_at is not None else ""
     return (
-        f"otelkit.bootstrap was called before with other settings ({'; '.join(changed)}). Call it once, or call"
+        f"otelkit.bootstrap was called before{where} with other settings ({'; '.join(changed)}). Call it once, or call"
         " otelkit.shutdown() in between"
     )

@@ -80,7 +80,7 @@ def settings_page() -> str:
         + ", ".join(f"`{choice}`" for choice in CHOICES)
         + f". `<LIB>` is one of otelkit's own, {libraries} or `LOGGING`, or the entry point of a contrib"
         + " instrumentation in capitals with `-` as `_`: `OTELKIT_INSTRUMENT_HTTPX=off`."
-        + " [Instrumentation](../instrumentation.md) says what each choice does.",
+        + " [Instrumentation](../instrumentation/README.md) says what each choice does.",
         "",
         "## Standard variables that do nothing here",
         "",
@@ -214,7 +214,7 @@ def _documented_members(enumeration: type) -> Mapping[str, str]:
 _API = (
     ("Start and end", ("bootstrap", "shutdown", "flush", "status", "Telemetry", "FlushReport")),
     ("Spans", ("span", "traced")),
-    ("Metrics", ("count", "distribution", "gauge", "observe", "Registration", "metrics")),
+    ("Metrics", ("count", "distribution", "gauge", "observe", "Registration", "metrics", "metrics_app")),
     ("Events and exceptions", ("event", "exception")),
     ("The request's context", ("bind", "unbind")),
     ("Tests", ("testing",)),

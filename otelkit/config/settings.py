@@ -103,6 +103,7 @@ class Settings:
     metrics_exemplar_filter = Setting("OTEL_METRICS_EXEMPLAR_FILTER", choice("always_on", "always_off", "trace_based"), "trace_based", "Which measurements may become exemplars.")
     prometheus_host = Setting("OTEL_EXPORTER_PROMETHEUS_HOST", text, "localhost", "Address that /metrics is served on.")
     prometheus_port = Setting("OTEL_EXPORTER_PROMETHEUS_PORT", integer(minimum=1, maximum=65535), 9464, "Port that /metrics is served on.")
+    metrics_token = Setting("OTELKIT_METRICS_TOKEN", optional(text), None, "Token that a Prometheus server sends (`Authorization: Bearer …`) to get /metrics, at the port and from `otelkit.metrics_app`. Unset: only requests from this machine are answered, and none that a proxy has forwarded.", secret=True)
     # -- engine, delivery and life cycle
     engine = Setting("OTELKIT_ENGINE", choice("otelkit", "sdk"), "otelkit", "What makes the records: `otelkit`'s own engine, or the OpenTelemetry SDK's (`sdk`), at several times the cost.")
     max_value_bytes = Setting("OTELKIT_MAX_VALUE_BYTES", integer(minimum=256), 64 * 1024, "Longest text of an attribute, a log body or an event, in bytes; longer ones are cut and counted. Where OpenTelemetry's own limit of a value's length is set, that one holds.", unit="bytes")

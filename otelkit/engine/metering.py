@@ -138,6 +138,15 @@ class MeterProvider(ForklessMeterProvider):
         for scope, meter in list(self._mine.items()):
             _open(meter, scope, metering)
 
+    def attach(self, reader: MetricReader) -> None:
+        """Adds a reader to the present opening, and not to later ones.
+
+        It has the sums of the engine's cells from the start of the opening, those of the SDK's instruments from now on.
+        """
+        assert self.metering is not None
+        self.metering.readers = (*self.metering.readers, reader)
+        self._attach(reader)
+
     def _attach(self, reader: MetricReader) -> None:
         metering = self.metering
         assert metering is not None

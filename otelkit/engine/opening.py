@@ -136,9 +136,7 @@ def _metering(
 ) -> Metering:
     readers = list(extras.metric_readers)
     if shared is not None:
-        reader = CollectionIntake(shared.take, temporality=_temporality(settings), aggregation=_aggregation(settings))
-        shared.read = reader.collect_now
-        readers.append(reader)
+        readers.append(collection_reader(settings, shared))
     provider = ForklessMeterProvider(
         resource=resource,
         exemplar_filter=_exemplar_filter(settings.metrics_exemplar_filter),
@@ -154,6 +152,13 @@ def _metering(
         exemplars=settings.metrics_exemplar_filter == "trace_based",
         begun=pipeline.start,
     )
+
+
+def collection_reader(settings: Settings, shared: SharedMetrics) -> MetricReader:
+    """The reader that `shared` collects with, as the settings want sums and histograms to be."""
+    reader = CollectionIntake(shared.take, temporality=_temporality(settings), aggregation=_aggregation(settings))
+    shared.read = reader.collect_now
+    return reader
 
 
 def sampler(settings: Settings) -> sampling.Sampler:

@@ -12,6 +12,7 @@ wrong setting would keep the application from starting. Whoever needs it here ta
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,6 +85,12 @@ def collects_from(reader: MetricReader) -> object | None:
     """What a reader collects from: a provider of otelkit's, something of an SDK provider's, None for nothing yet."""
     collect = reader._collect
     return getattr(collect, "__self__", collect)
+
+
+def provider_of(handler: logging.Handler) -> object | None:
+    """The provider that a logging handler of the SDK's, or of contrib's, emits to."""
+    found: object | None = getattr(handler, "_logger_provider", None)
+    return found
 
 
 def view_matches(view: View, instrument: Any) -> bool:

@@ -36,7 +36,11 @@ _PUBLISH_S = 0.1
 _ALONE_S = 1.0
 _SECOND_S = 1.0
 _POLL_S = 0.005
+_BESIDE_S = 2.0
 _NEVER = float("inf")
+
+BESIDE = "prometheus_client"
+"""The scope of what lies in the file beside the metrics: a Prometheus server gets it that pulls, and nobody else."""
 
 Measured = Iterable[tuple[InstrumentationScope, Metric]]
 
@@ -79,13 +83,16 @@ class SharedMetrics:
     """The metrics of this process among those of its group. Thread-safe.
 
     `read` collects everything, observable callbacks included, and hands it to `take`; `changed` yields what has
-    changed since it was called last, as far as that can be told without asking callbacks.
+    changed since it was called last, as far as that can be told without asking callbacks. `beside` yields what is only
+    for a Prometheus server that pulls.
     """
 
     def __init__(self, options: SharingOptions) -> None:
         self._options = options
         self.read: Callable[[float], None] | None = None
         self.changed: Callable[[], Measured] = tuple
+        self.beside: Callable[[], Measured] = tuple
+        self._beside_due = 0.0
         self._lock = threading.RLock()
         self._member: Member | None = None
         self._joined = options.key is None
@@ -128,6 +135,8 @@ class SharedMetrics:
                 self._publish_all(member)
             else:
                 self._publish(member, self.changed())
+                if now >= self._beside_due:
+                    self._publish_beside(member)
             if member.leads():
                 self._lead(member)
             # Who is the only one that lives wakes up as seldom as who has always been alone.
@@ -191,12 +200,14 @@ class SharedMetrics:
     # -- the pull endpoint's side
 
     def view(self, own: MetricsData | None) -> MetricsData | None:
-        """What the group says, with `own` as this process's part."""
+        """What the group says; without siblings that is `own`, what this process has collected."""
         with self._lock:
             member = self._membership()
             if member is None or member.alone:
                 return own
-            self._publish(member, _flat(own))
+            # Not `own`: another reader's sums may have begun later, and a sum must not fall.
+            self._publish(member, _flat(self._collect()))
+            self._publish_beside(member)
             return _data(self._merged(member, time.time_ns(), 0), self._resource(member))
 
     def describe(self) -> dict[str, Any]:
@@ -242,6 +253,12 @@ class SharedMetrics:
         if left:
             scopes = [ScopeMetrics(scope, [metric], scope.schema_url or "") for scope, metric in left]
             self._options.deliver(_data(scopes, {}), self._options.resource)
+        self._publish_beside(member)
+
+    def _publish_beside(self, member: Member) -> None:
+        self._beside_due = time.monotonic() + _BESIDE_S
+        with guard.guarded("the application's prometheus_client registry"):
+            self._publish(member, self.beside())
 
     def _publish(self, member: Member, measured: Measured) -> list[tuple[InstrumentationScope, Metric]]:
         """Writes what was measured; returns what has no place in the file."""
@@ -289,7 +306,7 @@ class SharedMetrics:
         request = self._answering = header.asked
         since_ns, now_ns = header.exported_ns, time.time_ns()
         header.exported_ns = now_ns
-        scopes = self._merged(member, now_ns, since_ns)
+        scopes = [found for found in self._merged(member, now_ns, since_ns) if found.scope.name != BESIDE]
 
         def delivered() -> None:
             header.answered = max(header.answered, request)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from otelkit.config.settings import Settings
 from otelkit.errors import UnsupportedLibrary
-from otelkit.instrumentation import imports
+from otelkit.instrumentation import doubles, imports, sentry
 from otelkit.instrumentation.library import CONTRIB_MODULES, DRIVERS, LIBRARIES, NEVER_BY_THEMSELVES, Library
 from otelkit.runtime import guard
 from otelkit.versions import installed_version
@@ -62,11 +62,15 @@ class Registry:
             self.decisions["logging"] = Decision("logging", "off", "by setting")
         else:
             self._instrument("logging", "otelkit.instrumentation.logging", Decision("logging", "otelkit"))
+            self._undo.append(("logging", doubles.skip_exported_records()))
+            self._prevent("opentelemetry.instrumentation.logging.handler", doubles.skip_exported_records_of_contrib)
+        self._prevent("opentelemetry.instrumentation.asgi", doubles.pass_recorded_requests)
         for library in LIBRARIES:
             self._library(library)
         for name, entry in sorted(self._contrib.items()):
             if name not in self.decisions:
                 self._contributed(name, entry)
+        self._prevent("sentry_sdk.worker", sentry.install)
         known = {*self.decisions, *(library.name for library in LIBRARIES), *self._contrib}
         for name in self._settings.chosen_instrumentations():
             if name not in {found.replace("-", "_") for found in known}:
@@ -106,7 +110,13 @@ class Registry:
             else:
                 self._arrange_contrib(entry, library.module, replace(decision, choice="contrib", reason="by setting"))
                 return
+        own = [self._contrib[name] for name in library.contrib if name in self._contrib]
+        if decision.choice == "otelkit" and any(map(doubles.switched_on, own)):
+            decision = replace(decision, choice="contrib", reason="the application has switched it on", active=True)
         self.decisions[library.name] = decision
+        if decision.choice == "otelkit":
+            for entry in own:
+                self._prevent(entry.module, lambda entry=entry: doubles.keep_off(entry))  # type: ignore[misc]
         module = f"otelkit.instrumentation.{library.install}"
         if decision.choice == "otelkit":
             imports.when_imported(library.module, lambda: self._instrument(library.name, module, decision))
@@ -121,6 +131,10 @@ class Registry:
     def _silence(self, name: str, module: str) -> None:
         undo: Undo = importlib.import_module(module).silence(self._settings)
         self._undo.append((name, undo))
+
+    def _prevent(self, module: str, install: Callable[[], Undo]) -> None:
+        """Prevents what a module would record twice, when it is imported."""
+        imports.when_imported(module, lambda: self._undo.append((module, install())))
 
     def _contributed(self, name: str, entry: EntryPoint) -> None:
         chosen = self._settings.instrument(name.replace("-", "_"))

@@ -161,6 +161,7 @@ DOCUMENTED = [
     "flush",
     "gauge",
     "metrics",
+    "metrics_app",
     "observe",
     "shutdown",
     "span",

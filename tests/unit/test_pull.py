@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import logging
 import os
 import re
@@ -12,18 +14,24 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
+from prometheus_client import CollectorRegistry, Counter
 
 import otelkit
 from otelkit.errors import ConfigurationError
-from otelkit.pull import PullEndpoint
+from otelkit.pull.answering import respond
+from otelkit.pull.endpoint import PullEndpoint, without_metrics
+from otelkit.pull.exposition import Exposition
+from otelkit.pull.mounted import MetricsApp
 from tests.support.process import run_python
 from tests.support.server import free_port
+from tests.support.started import started
 
 
 @pytest.fixture
@@ -98,7 +106,7 @@ def test_scrapes_at_once_do_not_mix() -> None:
         return data
 
     port = free_port()
-    endpoint = PullEndpoint(collect, "127.0.0.1", port)
+    endpoint = PullEndpoint(Exposition(collect), None, "127.0.0.1", port)
     answers: list[str] = []
     threads = [threading.Thread(target=lambda: answers.append(scrape(port))) for _ in range(8)]
     for thread in threads:
@@ -207,3 +215,167 @@ def test_one_of_many_processes_answers_for_all(tmp_path: Path) -> None:
     print("done")
     """
     assert run_python(source, cwd=tmp_path).out == "done\n"
+
+
+HERE = ("127.0.0.1", 5)
+
+
+def asked(app: Any, method: str = "GET", client: Any = HERE, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    """What an ASGI application answers a request for /metrics."""
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": method, "path": "/metrics", "headers": given, "client": client}
+    asyncio.run(app(scope, receive, send))
+    start, body = sent
+    return start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, body["body"]
+
+
+def test_the_application_hands_out_at_each_stage_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own registry always; otelkit's metrics from bootstrap to shutdown, and those of the new start after it."""
+    registry = CollectorRegistry()
+    Counter("shop_orders", "Orders.", registry=registry).inc()
+    monkeypatch.setattr("otelkit.pull.registry.REGISTRY", registry)
+    monkeypatch.setattr("otelkit.extras.pulled_by_application", False)
+    settings: dict[str, Any] = {f"{signal}_exporter": "none" for signal in ("traces", "metrics", "logs")}
+    settings |= {"disabled_instrumentations": "*", "state_dir": str(tmp_path)}
+    app = otelkit.metrics_app()
+
+    def seen() -> tuple[bool, list[str]]:
+        status, _, body = asked(app)
+        assert status == 200
+        return b"\nshop_orders_total 1.0\n" in body, re.findall(
+            r"^orders_placed_total (\S+)", body.decode(), re.MULTILINE
+        )
+
+    assert seen() == (True, [])
+    otelkit.bootstrap("shop", **settings)
+    otelkit.count("orders.placed", 2)
+    assert seen() == (True, ["2.0"])
+    with otelkit.testing.capture():
+        otelkit.count("orders.placed", 40)
+        assert seen() == (True, [])
+    otelkit.count("orders.placed", 3)
+    assert seen() == (True, ["3.0"])
+    otelkit.shutdown(0)
+    assert seen() == (True, [])
+    otelkit.bootstrap("shop", **settings)
+    otelkit.count("orders.placed", 5)
+    assert seen() == (True, ["5.0"])
+    otelkit.shutdown(0)
+
+
+def test_switched_off_it_hands_out_the_applications_registry_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OTEL_SDK_DISABLED: nothing is recorded that could be pulled; what is the application's own goes on."""
+    registry = CollectorRegistry()
+    Counter("shop_orders", "Orders.", registry=registry).inc()
+    monkeypatch.setattr("otelkit.pull.registry.REGISTRY", registry)
+    monkeypatch.setattr("otelkit.extras.pulled_by_application", False)
+    with started(tmp_path, sdk_disabled=True, metrics_token="token"):
+        app = otelkit.metrics_app()
+        otelkit.count("orders.placed")
+        assert asked(app)[0] == 401
+        status, _, body = asked(app, authorization="Bearer token")
+    assert status == 200
+    assert b"\nshop_orders_total 1.0\n" in body
+    assert b"orders_placed" not in body
+
+
+def test_a_late_call_has_the_sums_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Telemetry that started without it is asked from then on, and goes on as it did."""
+    monkeypatch.setattr("otelkit.extras.pulled_by_application", False)
+    with started(tmp_path, engine="otelkit") as running:
+        otelkit.count("orders.placed", 2)
+        app = otelkit.metrics_app()
+        otelkit.count("orders.placed", 1)
+        assert b"\norders_placed_total 3.0\n" in asked(app)[2]
+        assert b"\norders_placed_total 3.0\n" in asked(otelkit.metrics_app())[2]
+        assert running.flush().total("orders.placed") == 3
+
+
+@pytest.mark.parametrize(
+    ("client", "headers", "token", "status"),
+    [
+        (HERE, {}, None, 200),
+        (("127.4.5.6", 5), {}, None, 200),
+        (("::1", 5), {}, None, 200),
+        (("::ffff:127.0.0.1", 5), {}, None, 200),
+        (("10.0.0.7", 5), {}, None, 403),
+        (("::ffff:10.0.0.7", 5), {}, None, 403),
+        (("localhost", 5), {}, None, 403),
+        (None, {}, None, 403),
+        (HERE, {"x_forwarded_for": "10.0.0.7"}, None, 403),
+        (HERE, {"forwarded": "for=10.0.0.7"}, None, 403),
+        (HERE, {"x_real_ip": "10.0.0.7"}, None, 403),
+        (HERE, {}, "t\u00f6ken", 401),
+        (("10.0.0.7", 5), {"authorization": "Bearer other"}, "token", 401),
+        (("10.0.0.7", 5), {"authorization": "Bearer "}, "token", 401),
+        (("10.0.0.7", 5), {"authorization": "Bearer token"}, "token", 200),
+        (("10.0.0.7", 5), {"authorization": "bearer token"}, "token", 200),
+    ],
+)
+def test_who_may_see_the_metrics(client: Any, headers: dict[str, str], token: str | None, status: int) -> None:
+    """This machine, unless a proxy stands between; with a token whoever has it, and nobody else."""
+    assert asked(MetricsApp(lambda: (None, token)), client=client, **headers)[0] == status
+
+
+def test_the_answer_is_what_the_request_asks_for() -> None:
+    """GET and HEAD alone, compressed where that is taken, OpenMetrics where that is; what fails is a 500."""
+    app = MetricsApp(lambda: (None, None))
+    assert asked(app, "POST")[:2] == (
+        405,
+        {"content-type": "text/plain; charset=utf-8", "content-length": "12", "allow": "GET, HEAD"},
+    )
+    status, headers, body = asked(app, "HEAD")
+    assert (status, body) == (200, b"")
+    status, headers, body = asked(app, accept="application/openmetrics-text; version=1.0.0", accept_encoding="gzip")
+    assert headers["content-type"].startswith("application/openmetrics-text")
+    assert gzip.decompress(body).endswith(b"# EOF\n")
+
+    def fails() -> MetricsData | None:
+        raise OSError("no disk")
+
+    answer = respond(Exposition(fails), None, "GET", "127.0.0.1", {})
+    assert answer.status == 500
+    assert b"no disk" not in answer.body
+
+
+def test_without_its_package_the_application_starts_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A WARNING with the command that helps, and 503; under OTELKIT_STRICT it raises."""
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    monkeypatch.setattr("otelkit.extras.pulled_by_application", False)
+    without_metrics.cache_clear()
+    with started(tmp_path), caplog.at_level(logging.WARNING, "otelkit.pull"):
+        app = otelkit.metrics_app()
+        assert asked(app)[0] == 503
+    assert "otelkit.metrics_app needs a package that is not installed" in caplog.text
+    without_metrics.cache_clear()
+    monkeypatch.setattr("otelkit.extras.pulled_by_application", False)
+    with started(tmp_path, strict=True), pytest.raises(ConfigurationError, match=r"otelkit\[prometheus\]"):
+        otelkit.metrics_app()
+
+
+def test_a_name_that_both_have_is_otelkits() -> None:
+    """Prometheus refuses a family that comes twice."""
+    reader = InMemoryMetricReader()
+    MeterProvider([reader], shutdown_on_exit=False).get_meter("test").create_counter("shop.orders").add(2)
+    data = reader.get_metrics_data()
+    registry = CollectorRegistry()
+    Counter("shop_orders", "Orders.", registry=registry).inc()
+    Counter("shop_parcels", "Parcels.", registry=registry).inc()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("otelkit.pull.registry.REGISTRY", registry)
+        _, text = Exposition(lambda: data).text("")
+    assert text.count(b"\nshop_orders_total") == 1
+    assert b"\nshop_orders_total 2.0\n" in text
+    assert b"\nshop_parcels_total 1.0\n" in text
