@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -40,6 +41,12 @@ class Exported:
         assert len(found) == 1, f"{len(found)} spans named {name!r}: {[span.name for span in self.sink.spans]}"
         return found[0]
 
+    def wait_for_spans(self, count: int) -> None:
+        """Waits until so many have ended: some do after the answer."""
+        deadline = time.monotonic() + 10
+        while len(self.spans) < count and time.monotonic() < deadline:
+            time.sleep(0.02)
+
     def logs(self, scope: str) -> list[ReceivedLog]:
         """The records of a logger."""
         self.flush()
@@ -71,10 +78,10 @@ def exported(start: Callable[..., Exported]) -> Exported:
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
+def served(app: Any, **options: Any) -> Iterator[str]:
     """An ASGI application under a real uvicorn in a thread; the value is its URL."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, lifespan="auto"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, **options))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -91,7 +98,7 @@ def served(app: Any) -> Iterator[str]:
         assert not thread.is_alive()
 
 
-Serve = Callable[[Any], AbstractContextManager[str]]
+Serve = Callable[..., AbstractContextManager[str]]
 
 
 @pytest.fixture
