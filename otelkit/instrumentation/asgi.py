@@ -19,6 +19,7 @@ from otelkit.delivery.records import Shared
 from otelkit.engine import door
 from otelkit.engine.seams import propagate
 from otelkit.instrumentation import http, instruments
+from otelkit.instrumentation.admission import Admission
 from otelkit.instrumentation.request import Message, Receive, Request, Send
 from otelkit.instrumentation.routes import MARK, Scope
 from otelkit.runtime import guard, lifecycle
@@ -52,6 +53,8 @@ class AsgiLayer:
         self.server_timing = settings.server_timing
         self.log_request_started = settings.log_request_started
         self.log_request_completed = settings.log_request_completed
+        self.admission = Admission(settings)
+        self.decides = self.admission.decides
         self._excluded = settings.excluded_urls + settings.fastapi_excluded_urls
         self._messages = instruments.counter(meter, semconv.WEBSOCKET_SERVER_MESSAGES)
         self._durations: dict[tuple[object, ...], door.Records] = {}

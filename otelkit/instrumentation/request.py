@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
-from opentelemetry.propagators.textmap import Getter
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 
 from otelkit.engine import door
 from otelkit.engine.context import detach, variable, with_span
-from otelkit.engine.seams import propagate
 from otelkit.instrumentation import http, runtime
 from otelkit.instrumentation.routes import MARK, Scope, template
 from otelkit.instrumentation.websocket import Messages
 from otelkit.runtime import guard
 from otelkit.signals import correlation, exceptions
+from otelkit.signals.suppression import decided
 
 if TYPE_CHECKING:
     from otelkit.instrumentation.asgi import AsgiLayer
@@ -33,18 +32,6 @@ _NO_SCOPE: Scope = {}
 _LONGEST_URL = 8192  # characters of a path, and of a query
 _REQUEST_ID = b"x-request-id"
 _REQUEST_ID_LENGTH = len(_REQUEST_ID)
-
-
-class _Headers(Getter[Mapping[str, str]]):
-    def get(self, carrier: Mapping[str, str], key: str) -> list[str] | None:
-        value = carrier.get(key)
-        return None if value is None else [value]
-
-    def keys(self, carrier: Mapping[str, str]) -> list[str]:
-        return list(carrier)
-
-
-_getter = _Headers()
 
 
 class Request:
@@ -120,11 +107,19 @@ class Request:
         self._holder_token, holder = correlation.open_holder({correlation.REQUEST_ID: self.id})
         # uvicorn starts a pipelined request's task within the last `send` of the one before: that is not its parent.
         context = Context() if correlation.follows_another(self._holder_token) else None
+        links: tuple[Link, ...] = ()
         if carried:
-            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-            context = propagate.extract(headers, context, getter=_getter)
+            context, links = layer.admission.context(scope, context)
         self._holder = holder
-        self.span: Span = layer.tracer.begin(start.name, SpanKind.SERVER, start.shared, own, context)
+        bound = layer.admission.bound(scope, context) if layer.decides else None
+        if bound is None:
+            self.span: Span = layer.tracer.begin(start.name, SpanKind.SERVER, start.shared, own, context, links)
+        else:
+            token = decided.set(bound)
+            try:
+                self.span = layer.tracer.begin(start.name, SpanKind.SERVER, start.shared, own, context, links)
+            finally:
+                decided.reset(token)
         holder.entry_span = self.span
         self._context_token = variable.set(with_span(self.span, context))
         self._active = start.active if kind == "http" else None

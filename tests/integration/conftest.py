@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import otelkit
 from examples.shop.redis_server import redis_server
@@ -105,6 +108,22 @@ Serve = Callable[..., AbstractContextManager[str]]
 def serve() -> Serve:
     """`with serve(app) as url:`"""
     return served
+
+
+@pytest.fixture
+def asgi() -> Callable[..., int]:
+    """Asks an application without a server, as uvicorn's own middleware for proxies would hand it on with `proxied`."""
+
+    def ask(app: Any, path: str, headers: Mapping[str, str], *, proxied: bool = False) -> int:
+        async def answer() -> int:
+            served: Any = ProxyHeadersMiddleware(app) if proxied else app
+            transport = httpx.ASGITransport(app=served)
+            async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+                return (await client.get(path, headers=dict(headers))).status_code
+
+        return asyncio.run(answer())
+
+    return ask
 
 
 @pytest.fixture(scope="session")
