@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httpx
 import pytest
 
+import otelkit
 from tests.integration.conftest import Exported, Serve
-from tests.integration.web_apps import CASES
+from tests.integration.web_apps import CASES, ITEM_LABELS, one
 from tests.integration.web_cases import SECRET, Case
 
 DURATION = "http.server.request.duration"
@@ -13,10 +19,10 @@ DURATION = "http.server.request.duration"
 
 @pytest.mark.filterwarnings("ignore:remove second argument of ws_handler:DeprecationWarning")  # uvicorn of 2024
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.noun)
-def test_what_is_recorded(start, serve: Serve, case: Case) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_recorded(start: Callable[..., Exported], serve: Serve, case: Case) -> None:
     """Exactly these spans under these parents, exactly these series, and no value of a client's anywhere."""
     app = case.app() if case.before else None
-    exported: Exported = start(**case.settings)
+    exported = start(**case.settings)
     with serve(app if app is not None else case.app(), **case.served) as url:
         case.ask(url)
         exported.wait_for_spans(len(case.spans))
@@ -47,3 +53,41 @@ def measured(exported: Exported) -> list[list[tuple[str, object]]]:
     for (_, labels), counts in exported.sink.series(DURATION).items():
         found += [sorted(labels, key=str)] * int(counts[-1])
     return sorted(found, key=str)
+
+
+def by_test_client(app: Any) -> int:
+    """Starlette's, as applications' tests have it."""
+    from starlette.testclient import TestClient
+
+    with TestClient(app, base_url="http://shop") as client:
+        return int(client.get("/items/1").status_code)
+
+
+def by_transport(app: Any) -> int:
+    """httpx without a network."""
+
+    async def answer() -> int:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop") as client:
+            return (await client.get("/items/1")).status_code
+
+    return asyncio.run(answer())
+
+
+@pytest.mark.parametrize("client", [by_test_client, by_transport])
+@pytest.mark.parametrize("traced", [False, True], ids=["alone", "in a span"])
+def test_clients_without_a_server(start: Callable[..., Exported], client: Callable[[Any], int], traced: bool) -> None:
+    """The same spans and measurement as with one; under the span of the test, where that has one."""
+    exported = start(instrument={"httpx": "off"})
+    if traced:
+        with otelkit.span("test"):
+            assert client(one()) == 200
+    else:
+        assert client(one()) == 200
+    spans = {span.name: span for span in exported.spans}
+    assert spans.keys() == {"GET /items/{item}", "inside", *(["test"] if traced else [])}
+    server = spans["GET /items/{item}"]
+    assert spans["inside"].parent_id == server.span_id
+    assert server.parent_id == (spans["test"].span_id if traced else "")
+    assert (server.span.kind, server.span.status.code) == (2, 0)
+    assert server.attributes["server.address"] == "shop"
+    assert measured(exported) == [sorted(ITEM_LABELS.items())]

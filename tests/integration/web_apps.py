@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import fastapi
@@ -14,8 +15,10 @@ from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 import otelkit
 from tests.integration.web_cases import (
@@ -27,6 +30,7 @@ from tests.integration.web_cases import (
     break_off,
     inner,
     labels,
+    leave,
     refused,
     server,
     talk,
@@ -121,6 +125,12 @@ def rooms() -> FastAPI:
         with otelkit.span("inside"):
             async for text in socket.iter_text():
                 await socket.send_text(text)
+
+    @app.websocket("/echo")
+    async def echo(socket: WebSocket) -> None:
+        await socket.accept()
+        while True:
+            await socket.send_text(await socket.receive_text())
 
     @app.websocket("/closed")
     async def closed(socket: WebSocket) -> None:
@@ -282,6 +292,25 @@ def handlers() -> FastAPI:
     return app
 
 
+def within_cors() -> FastAPI:
+    """An application that browsers of other origins may ask, and a mount of Starlette's."""
+
+    async def plain(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("x")
+
+    app = one()
+    app.add_middleware(CORSMiddleware, allow_origins=["*"])
+    app.mount("/m", Starlette(routes=[Route("/plain/{n}", plain)]))
+    return app
+
+
+def static() -> FastAPI:
+    """A mounted application without routes."""
+    app = FastAPI()
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent))
+    return app
+
+
 class Item(BaseModel):
     """A body."""
 
@@ -397,6 +426,13 @@ CASES = [
             }
         },
     ),
+    Case(
+        "a client that leaves a websocket",
+        rooms,
+        leave("/echo", SECRET),
+        (server("GET /echo", 101, has={"otelkit.client.disconnected": True, "websocket.messages.sent": 1}),),
+        (),
+    ),
     Case("websocket refused", rooms, refused("/closed"), (server("GET /closed", 403),), ()),
     Case("websocket to no route", rooms, refused("/nowhere"), (server("GET", 403),), ()),
     Case(
@@ -506,6 +542,24 @@ CASES = [
         (ITEM_LABELS,),
     ),
     Case(
+        "BaseHTTPMiddleware around",
+        lambda: Dispatching(one()),
+        ask("/items/1"),
+        (inner("dispatch", ""), server(ITEM, 200, under="dispatch"), inner("inside", ITEM)),
+        (ITEM_LABELS,),
+    ),
+    Case(
+        "an error through BaseHTTPMiddleware",
+        lambda: within(Dispatching),
+        ask("/broken", status=500),
+        (
+            server("GET /broken", 500, status=ERROR, has={"error.type": "LookupError"}),
+            inner("dispatch", "GET /broken", status=ERROR, has={"error.type": "LookupError"}, lacks=()),
+        ),
+        (labels("GET", "/broken", 500, error__type="LookupError"),),
+        exceptions=("LookupError",),
+    ),
+    Case(
         "pure middleware inside",
         lambda: within(Pure),
         ask("/items/1"),
@@ -582,6 +636,82 @@ CASES = [
         exceptions=("LookupError",),
     ),
     Case("lifespan", living, ask("/items/1"), (inner("opens", ""), *items()), (ITEM_LABELS,)),
+    Case(
+        "other methods",
+        within_cors,
+        all_of(
+            ask("/items/1", "HEAD", status=405),
+            ask("/items/1", "OPTIONS", {"Origin": "http://x", "Access-Control-Request-Method": "GET"}),
+            ask("/items/1", "DELETE", status=405),
+            ask("/items/1", "BREW", status=405),
+            ask("/m/plain/1", "HEAD"),
+        ),
+        (
+            server("HEAD /items/{item}", 405),
+            server("OPTIONS", 200),
+            server("DELETE /items/{item}", 405),
+            server(
+                "HTTP /items/{item}",
+                405,
+                has={"http.request.method": "_OTHER", "http.request.method_original": "BREW"},
+            ),
+            server("HEAD /m/plain/{n}", 200),
+        ),
+        (
+            labels("HEAD", "/items/{item}", 405),
+            labels("OPTIONS", None, 200),
+            labels("DELETE", "/items/{item}", 405),
+            labels("_OTHER", "/items/{item}", 405),
+            labels("HEAD", "/m/plain/{n}", 200),
+        ),
+    ),
+    Case(
+        "static files",
+        static,
+        all_of(ask(f"/static/{Path(__file__).name}"), ask("/static/nothing", status=404)),
+        (server("GET /static/{path}", 200), server("GET /static/{path}", 404)),
+        (labels("GET", "/static/{path}", 200), labels("GET", "/static/{path}", 404)),
+    ),
+    Case(
+        "captured headers",
+        one,
+        ask("/items/1", headers={"X-Plan": "pro", "X-Card": SECRET, "Authorization": SECRET, "Cookie": SECRET}),
+        (
+            server(
+                ITEM,
+                200,
+                has={
+                    "http.request.header.x-plan": ["pro"],
+                    "http.request.header.x-card": ["[REDACTED]"],
+                    "http.request.header.authorization": ["[REDACTED]"],
+                    "http.response.header.content-type": ["application/json"],
+                },
+                lacks=("http.request.header.host",),
+            ),
+            inner("inside", ITEM),
+        ),
+        (ITEM_LABELS,),
+        settings={
+            "capture_request_headers": "x-.*,authorization,cookie",
+            "capture_response_headers": "content-type",
+            "sanitize_headers": "x-card",
+        },
+    ),
+    Case(
+        "query values",
+        one,
+        ask(f"/items/1?token={SECRET}&page"),
+        (server(ITEM, 200, has={"url.query": "token=REDACTED&page"}), inner("inside", ITEM)),
+        (ITEM_LABELS,),
+    ),
+    Case(
+        "excluded URLs",
+        after,
+        all_of(ask("/tasks", recorded=False), ask("/yields", recorded=False)),
+        (),
+        (),
+        settings={"excluded_urls": "/tasks$,^http://[^/]*/yields"},
+    ),
     Case(
         "no route",
         one,

@@ -85,11 +85,17 @@ def labels(method: str, route: str | None, status: int | None, **more: Any) -> L
 
 
 def ask(
-    path: str, method: str = "GET", headers: Mapping[str, str] | None = None, body: str | None = None, status: int = 200
-) -> Callable[[str], Any]:
-    """One request that is to be answered with a status."""
+    path: str,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: str | None = None,
+    status: int = 200,
+    *,
+    recorded: bool = True,
+) -> Callable[[str], None]:
+    """One request that is to be answered with a status and, where it is recorded, with its id."""
 
-    def asking(url: str) -> tuple[Mapping[str, str], bytes]:
+    def asking(url: str) -> None:
         parts = urlsplit(url)
         connection = http.client.HTTPConnection(parts.netloc, timeout=10)
         try:
@@ -97,7 +103,7 @@ def ask(
             answer = connection.getresponse()
             read = answer.read()
             assert answer.status == status, (answer.status, read)
-            return {name.lower(): value for name, value in answer.getheaders()}, read
+            assert (answer.getheader("x-request-id") is not None) == recorded
         finally:
             connection.close()
 
@@ -133,6 +139,19 @@ def talk(path: str, *texts: str) -> Callable[[str], None]:
             for text in texts:
                 client.send(text)
                 assert client.recv() == text
+
+    return asking
+
+
+def leave(path: str, text: str) -> Callable[[str], None]:
+    """A websocket client that says something, hears something and goes."""
+
+    def asking(url: str) -> None:
+        from websockets.sync.client import connect
+
+        with connect(url.replace("http", "ws", 1) + path) as client:
+            client.send(text)
+            client.recv()
 
     return asking
 
