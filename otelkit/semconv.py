@@ -86,6 +86,13 @@ HTTP_SERVER_ACTIVE_REQUESTS = Metric(
     ("http.request.method", "url.scheme"),
     state=True,
 )
+WEBSOCKET_SERVER_MESSAGES = Metric(
+    "websocket.server.messages",
+    "counter",
+    "{message}",
+    "Messages of websocket connections.",
+    ("http.route", "network.io.direction"),
+)
 DB_CLIENT_OPERATION_DURATION = Metric(
     "db.client.operation.duration",
     "histogram",

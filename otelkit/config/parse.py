@@ -124,6 +124,38 @@ def pairs(value: str) -> Mapping[str, str]:
     return found
 
 
+def rates(value: str) -> Mapping[str, float]:
+    """`/path=rate` pairs, each rate from 0 to 1; a path may hold `{name}`, `{name:path}` and `*`."""
+    rate = number(maximum=1.0)
+    found = {}
+    for path, content in pairs(value).items():
+        if not path.startswith("/"):
+            raise ValueError("allowed are /path=rate pairs, separated by commas, with rates from 0 to 1")
+        found[path] = rate(content)
+    return found
+
+
+def header_name(value: str) -> str:
+    """The name of an HTTP header, in lower case."""
+    return header(value.strip(), "")[0]
+
+
+def networks(value: str) -> tuple[str, ...]:
+    """A comma list of addresses, networks and the words `private`, `*` and `none`."""
+    from ipaddress import ip_network
+
+    found = []
+    for part in comma_list(value):
+        word = part.lower()
+        try:
+            found.append(word if word in ("private", "*", "none") else str(ip_network(word, strict=False)))
+        except ValueError:
+            raise ValueError("allowed are addresses, networks such as 10.0.0.0/8, `private`, `*` and `none`") from None
+    if len(found) > 1 and "none" in found:
+        raise ValueError("`none` cannot be combined with others")
+    return tuple(found)
+
+
 def header(name: str, content: str) -> tuple[str, str]:
     """An HTTP header, its name in lower case.
 

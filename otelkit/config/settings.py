@@ -11,11 +11,14 @@ from otelkit.config.parse import (
     choice,
     choices,
     comma_list,
+    header_name,
     headers,
     integer,
+    networks,
     number,
     optional,
     pairs,
+    rates,
     regular_expressions,
     text,
     url,
@@ -76,6 +79,9 @@ class Settings:
     # -- traces
     traces_sampler = Setting("OTEL_TRACES_SAMPLER", choice(*_SAMPLERS), "parentbased_always_on", "Which traces are recorded: " + ", ".join(f"`{name}`" for name in _SAMPLERS) + ".")
     traces_sampler_arg = Setting("OTEL_TRACES_SAMPLER_ARG", number(minimum=0.0, maximum=1.0), 1.0, "The ratio of the two ratio samplers, 0 to 1.")
+    sampling_routes = Setting("OTELKIT_SAMPLING_ROUTES", rates, cast("Mapping[str, float]", {}), "Rates of routes, `/health=0,/orders/{id}=0.1,/static/*=0.01`: which part of the requests that begin a trace there is recorded, in the sampler's place; the first that fits.")
+    sampling_force_header = Setting("OTELKIT_SAMPLING_FORCE_HEADER", optional(header_name), None, "Request header that has a request recorded whatever the sampler says, with `1` as its value and from a trusted caller.")
+    trusted_callers = Setting("OTELKIT_TRUSTED_CALLERS", networks, cast("tuple[str, ...]", ("private",)), "Whose traces are continued: a comma list of networks, `private` (addresses that are not on the internet, and this machine) or `*`, or `none`. A request that a proxy has forwarded for somebody else is somebody else's. The others' requests begin traces of their own with a link.")
     propagators = Setting("OTEL_PROPAGATORS", choices("tracecontext", "baggage", "b3", "b3multi", "jaeger", "none"), cast("tuple[str, ...]", ("tracecontext", "baggage")), "How context crosses processes: `tracecontext`, `baggage`, `b3`, `b3multi` (opentelemetry-propagator-b3), `jaeger` (opentelemetry-propagator-jaeger), `none`.")
     id_generator = Setting("OTEL_PYTHON_ID_GENERATOR", text, "random", "Entry point (group `opentelemetry_id_generator`) of the id generator.")
     # -- limits

@@ -33,7 +33,7 @@ from otelkit.engine.span import Span
 from otelkit.engine.unsampled import UnsampledSpan
 from otelkit.runtime import fork, guard
 from otelkit.signals import correlation
-from otelkit.signals.suppression import SilenceableSampler, silent
+from otelkit.signals.suppression import SilenceableSampler, decided
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -289,7 +289,7 @@ class Tracer(sdk.Tracer):
                 flags = tracing.random_flag
 
         bound = tracing.root_bound
-        if bound is not None and not silent.get():
+        if bound is not None and decided.get() is None:
             sampled = recorded = bool(flags & _SAMPLED) if parent is not None else trace_id & _LIMIT < bound
         else:
             merged: Mapping[str, Any] | None = {**shared, **(attributes or {})} if shared else attributes

@@ -19,11 +19,12 @@ from otelkit.delivery.records import Shared
 from otelkit.engine import door
 from otelkit.engine.seams import propagate
 from otelkit.instrumentation import http, instruments
-from otelkit.instrumentation.request import Message, Receive, Request, Scope, Send
+from otelkit.instrumentation.admission import Admission
+from otelkit.instrumentation.request import Message, Receive, Request, Send
+from otelkit.instrumentation.routes import MARK, Scope
 from otelkit.runtime import guard, lifecycle
 from otelkit.signals.suppression import silence
 
-MARK = "otelkit.request"
 _NATIVE_MARK = "fastapi.telemetry"  # FastAPI's own telemetry stays silent where this key is in the scope
 _CACHED = 1024  # of each cache of a layer
 
@@ -52,8 +53,12 @@ class AsgiLayer:
         self.server_timing = settings.server_timing
         self.log_request_started = settings.log_request_started
         self.log_request_completed = settings.log_request_completed
+        self.admission = Admission(settings)
+        self.decides = self.admission.decides
         self._excluded = settings.excluded_urls + settings.fastapi_excluded_urls
+        self._messages = instruments.counter(meter, semconv.WEBSOCKET_SERVER_MESSAGES)
         self._durations: dict[tuple[object, ...], door.Records] = {}
+        self._directions: dict[tuple[str | None, str], door.Adds] = {}
         self._actives: dict[tuple[str, str], door.Adds] = {}
         self._starts: dict[tuple[object, ...], Start] = {}
         self._textmap: TextMapPropagator | None = None
@@ -85,6 +90,8 @@ class AsgiLayer:
                 guard.report("the start of a request's telemetry")
                 await call(app, scope, receive, send)
                 return
+            if kind == "websocket":
+                receive = request.connect(receive)
             try:
                 await call(app, scope, receive, request.send)
             except BaseException as error:
@@ -137,6 +144,14 @@ class AsgiLayer:
         if found is None:
             labels = {"http.request.method": method, "url.scheme": scheme}
             found = _kept(self._actives, (method, scheme), door.adds(self._active, labels))
+        return found
+
+    def messages(self, route: str | None, direction: str) -> door.Adds:
+        """The series of the messages of a route's websockets: `receive` or `transmit`."""
+        found = self._directions.get((route, direction))
+        if found is None:
+            labels = {"network.io.direction": direction} | ({"http.route": route} if route is not None else {})
+            found = _kept(self._directions, (route, direction), door.adds(self._messages, labels))
         return found
 
     def duration(self, *key: str | int | None) -> door.Records:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from otelkit.config.settings import Settings
+from otelkit.instrumentation import routes
 from otelkit.instrumentation.asgi import AsgiLayer, silence_native, wrap_application_class
 
 
@@ -16,7 +17,13 @@ def install(settings: Settings) -> Callable[[], None]:
     """Records the requests of every FastAPI application; returns the undo."""
     from fastapi import FastAPI
 
-    return wrap_application_class(FastAPI, AsgiLayer(settings).around)
+    undo = [wrap_application_class(FastAPI, AsgiLayer(settings).around), routes.watch()]
+
+    def undo_all() -> None:
+        for each in undo:
+            each()
+
+    return undo_all
 
 
 def silence(settings: Settings) -> Callable[[], None]:

@@ -3,46 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
-from opentelemetry.propagators.textmap import Getter
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 
 from otelkit.engine import door
 from otelkit.engine.context import detach, variable, with_span
-from otelkit.engine.seams import propagate
 from otelkit.instrumentation import http, runtime
+from otelkit.instrumentation.routes import MARK, Scope, template
+from otelkit.instrumentation.websocket import Messages
 from otelkit.runtime import guard
 from otelkit.signals import correlation, exceptions
+from otelkit.signals.suppression import decided
 
 if TYPE_CHECKING:
     from otelkit.instrumentation.asgi import AsgiLayer
 
-Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 application_logger = logging.getLogger("http.server")
 
+_NO_SCOPE: Scope = {}
 _LONGEST_URL = 8192  # characters of a path, and of a query
 _REQUEST_ID = b"x-request-id"
 _REQUEST_ID_LENGTH = len(_REQUEST_ID)
-
-
-class _Headers(Getter[Mapping[str, str]]):
-    def get(self, carrier: Mapping[str, str], key: str) -> list[str] | None:
-        value = carrier.get(key)
-        return None if value is None else [value]
-
-    def keys(self, carrier: Mapping[str, str]) -> list[str]:
-        return list(carrier)
-
-
-_getter = _Headers()
 
 
 class Request:
@@ -57,22 +46,25 @@ class Request:
         "_holder",
         "_holder_token",
         "_last_byte_ns",
-        "_layer",
-        "_scope",
+        "_left",
+        "_messages",
         "_send",
         "_start",
         "_status",
         "id",
+        "layer",
+        "scope",
         "span",
     )
 
     def __init__(self, layer: AsgiLayer, scope: Scope, send: Send) -> None:
-        self._layer = layer
-        self._scope = scope
+        self.layer = layer
+        self.scope = scope
         self._send = send
         self._status: int | None = None
         self._error: str | None = None
         self._last_byte_ns = 0
+        self._left: bool | None = None
         self._done = False
         runtime.watch_running_loop()
         host = agent = b""
@@ -115,19 +107,34 @@ class Request:
         self._holder_token, holder = correlation.open_holder({correlation.REQUEST_ID: self.id})
         # uvicorn starts a pipelined request's task within the last `send` of the one before: that is not its parent.
         context = Context() if correlation.follows_another(self._holder_token) else None
+        links: tuple[Link, ...] = ()
         if carried:
-            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-            context = propagate.extract(headers, context, getter=_getter)
+            context, links = layer.admission.context(scope, context)
         self._holder = holder
-        self.span: Span = layer.tracer.begin(start.name, SpanKind.SERVER, start.shared, own, context)
+        bound = layer.admission.bound(scope, context) if layer.decides else None
+        if bound is None:
+            self.span: Span = layer.tracer.begin(start.name, SpanKind.SERVER, start.shared, own, context, links)
+        else:
+            token = decided.set(bound)
+            try:
+                self.span = layer.tracer.begin(start.name, SpanKind.SERVER, start.shared, own, context, links)
+            finally:
+                decided.reset(token)
         holder.entry_span = self.span
         self._context_token = variable.set(with_span(self.span, context))
         self._active = start.active if kind == "http" else None
         if self._active is not None:
             self._active.add(1, self.span)
         self._begin_ns = perf_counter_ns()
+        scope[MARK] = self
         if layer.log_request_started:
             application_logger.debug("request started: %s %s", method, scope["path"])
+
+    def connect(self, receive: Receive) -> Receive:
+        """For a websocket: counts the messages that pass from here on."""
+        self._messages = messages = Messages(self, receive, self._send)
+        self._send = messages.send
+        return messages.receive
 
     def send(self, message: Message) -> Awaitable[None]:
         """Passes a message on to the server, with the request's id in its head; the last one ends the request."""
@@ -141,6 +148,8 @@ class Request:
                 guard.report("the head of a response")
         elif kind == "websocket.close" and self._status is None:
             self._status = 403  # closed before it was accepted: what the client sees
+        elif kind == "http.response.pathsend":
+            return self._send_last(message)
         return self._send(message)
 
     async def _send_last(self, message: Message) -> None:
@@ -152,7 +161,7 @@ class Request:
 
     def _head(self, message: Message) -> None:
         self._status = message.get("status", 101)
-        layer = self._layer
+        layer = self.layer
         headers = list(message.get("headers", ()))
         if layer.capture_response_headers:
             self.span.set_attributes(
@@ -170,7 +179,14 @@ class Request:
         message["headers"] = headers
 
     def fail(self, error: BaseException) -> None:
-        """Marks the request as failed by an exception that nobody handled; a cancelled one is no error."""
+        """Marks the request as failed by an exception that nobody handled; neither a cancelled one is an error nor one
+        whose client has left.
+        """
+        self._left = exceptions.client_left(error)
+        if self._left:
+            if self._status == 500:  # Starlette's answer to the exception, which nobody has seen
+                self._status = None
+            return
         if self._status is None and isinstance(error, Exception):
             self._status = 500
         if isinstance(error, Exception):
@@ -189,29 +205,37 @@ class Request:
             guard.report("the end of a request's telemetry")
 
     def _finish(self) -> None:
-        end_ns = self._last_byte_ns or perf_counter_ns()
-        elapsed_ns = end_ns - self._begin_ns
         span, status, error = self.span, self._status, self._error
+        end_ns = self._last_byte_ns
+        if not end_ns:
+            end_ns = perf_counter_ns()
+            if self._left is None and status is not None:
+                self._left = self._active is not None  # the application has returned in the middle of its answer
+        elapsed_ns = end_ns - self._begin_ns
         if error is None and status is not None and status >= 500:
             error = str(status)
         start = self._start
-        outcome = start.outcome(template(self._scope), status, error)
+        outcome = start.outcome(template(self.scope), status, error)
         if span.is_recording():
             door.extend(span, start.shared, outcome.shared)
             span.update_name(outcome.name)
             if error is not None and self._error is None:
                 span.set_status(StatusCode.ERROR)
+            if self._left:
+                span.set_attribute("otelkit.client.disconnected", True)
         if self._active is not None:
             self._active.add(-1, span)
             outcome.duration.record(elapsed_ns / 1e9, span)
+        elif span.is_recording():
+            span.set_attributes(self._messages.attributes())
         door.end_at(span, end_ns)
-        if self._layer.log_request_completed:
+        if self.layer.log_request_completed:
             self._log_completed(outcome.shared.get("http.route"), elapsed_ns / 1e9)
 
     def _log_completed(self, route: Any, elapsed_s: float) -> None:
         status = self._status or 0
         level = logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO
-        client = self._scope.get("client")
+        client = self.scope.get("client")
         method = self._start.method
         application_logger.log(
             level,
@@ -230,7 +254,8 @@ class Request:
         )
 
     def close(self) -> None:
-        """Leaves the request's context."""
+        """Leaves the request's context, and the scope that refers to it."""
+        self.scope = _NO_SCOPE
         detach(self._context_token)
         correlation.close_holder(self._holder_token)
 
@@ -238,21 +263,3 @@ class Request:
 def _pair(found: Any) -> Any:
     """An address as a key: servers give tuples or lists."""
     return tuple(found) if isinstance(found, list) else found
-
-
-def template(scope: Scope) -> str | None:
-    """The route's template with the prefixes of mounts and routers; None where no route matched.
-
-    `scope["route"]` knows neither an including router's prefix (fastapi keeps that in its own context) nor a mount's,
-    which is what the application's root path has gained.
-    """
-    own = scope.get("fastapi")
-    context = own.get("effective_route_context") if own is not None and isinstance(own, Mapping) else None
-    path = getattr(context, "path_format", None)
-    if not path:
-        route = scope.get("route")
-        path = getattr(route, "path_format", None) or getattr(route, "path", None)
-    if not isinstance(path, str):
-        return None
-    outer = scope.get("app_root_path")
-    return str(scope.get("root_path", ""))[len(outer) :] + path if isinstance(outer, str) else path

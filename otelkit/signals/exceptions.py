@@ -16,6 +16,8 @@ from types import FrameType, TracebackType
 from opentelemetry._logs import SeverityNumber, get_logger
 from opentelemetry.trace import Span, StatusCode
 
+from otelkit.signals import validation
+
 FINGERPRINT = "otelkit.error.fingerprint"
 _MARK = "__otelkit_fingerprint__"
 _LOGGER = "otelkit.exceptions"
@@ -34,12 +36,24 @@ def type_name(error: BaseException | type[BaseException]) -> str:
 
 
 def is_expected(error: BaseException) -> bool:
-    """Whether an exception is an answer and no error: Starlette's and FastAPI's HTTPException below 500."""
+    """Whether an exception is an answer and no error: Starlette's and FastAPI's HTTPException below 500, and that the
+    client has gone away.
+    """
+    if client_left(error):
+        return True
     status = getattr(error, "status_code", None)
     return (
         isinstance(status, int)
         and status < 500
         and any(kind.__name__ == "HTTPException" for kind in type(error).__mro__)
+    )
+
+
+def client_left(error: BaseException) -> bool:
+    """Whether an exception says that the client has gone away: Starlette's of a request and of a websocket."""
+    return any(
+        kind.__name__ in ("ClientDisconnect", "WebSocketDisconnect") and kind.__module__.startswith("starlette.")
+        for kind in type(error).__mro__
     )
 
 
@@ -80,15 +94,16 @@ def in_application(file: str) -> bool:
 def stack_trace(error: BaseException) -> str:
     """The formatted stack trace, causes and contexts included; never raises."""
     try:
-        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        return validation.without_values(text, error)
     except Exception:  # noqa: BLE001 - an exception whose __str__ raises is still worth its type
         return f"{type_name(error)}: <its text cannot be made>\n"
 
 
 def message(error: BaseException) -> str:
-    """The exception's text; never raises."""
+    """The exception's text, without the values that did not pass a validation; never raises."""
     try:
-        return str(error)
+        return validation.summary(error) or str(error)
     except Exception:  # noqa: BLE001 - see above
         return "<its text cannot be made>"
 

@@ -1,6 +1,7 @@
-"""Silence for a part of the program: below an excluded URL no span is recorded, whoever makes it.
+"""What decides on spans before the sampler does: below an excluded URL none is recorded, whoever makes it; a request
+whose route has a rate of its own begins by that.
 
-The sampler of every opening asks here first, so the silence covers business spans and contrib's instrumentations too.
+The sampler of every opening asks here first, so silence covers business spans and contrib's instrumentations too.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from contextvars import ContextVar
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
     ALWAYS_ON,
-    Decision,
     ParentBased,
     Sampler,
     SamplingResult,
@@ -21,27 +22,28 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
-silent: ContextVar[bool] = ContextVar("otelkit_silent", default=False)
-"""True below an excluded URL."""
+decided: ContextVar[int | None] = ContextVar("otelkit_decided", default=None)
+"""In the sampler's place: below which trace id (its lower half) a span is sampled; None where the sampler is asked."""
+NEVER, ALWAYS = 0, TraceIdRatioBased.TRACE_ID_LIMIT + 1
+
+
+def at_rate(rate: float) -> int:
+    """The bound below which such a part of all trace ids is, 0 to 1."""
+    return TraceIdRatioBased.get_bound_for_rate(rate)
 
 
 @contextmanager
 def silence() -> Iterator[None]:
     """No spans within the block and in what it starts."""
-    token = silent.set(True)
+    token = decided.set(NEVER)
     try:
         yield
     finally:
-        silent.reset(token)
-
-
-def is_silent() -> bool:
-    """Whether the block is silent."""
-    return silent.get()
+        decided.reset(token)
 
 
 class SilenceableSampler(Sampler):
-    """Asks another sampler unless the block is silent.
+    """Asks another sampler unless it is decided already.
 
     `root_bound` is for the engine, which need not ask a sampler that follows the parent: a trace without one is
     sampled where the lower half of its id is below. None where the sampler is of another kind.
@@ -61,8 +63,10 @@ class SilenceableSampler(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        if silent.get():
-            return SamplingResult(Decision.DROP, None, trace_state)
+        bound = decided.get()
+        if bound is not None:
+            chosen = ALWAYS_ON if trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < bound else ALWAYS_OFF
+            return chosen.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
         return self.sampler.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
 
     def get_description(self) -> str:
@@ -75,7 +79,7 @@ def _root_bound(sampler: Sampler) -> int | None:
     root = sampler.root
     if isinstance(root, TraceIdRatioBased):
         return root.bound
-    return TraceIdRatioBased.TRACE_ID_LIMIT + 1 if root is ALWAYS_ON else 0
+    return ALWAYS if root is ALWAYS_ON else NEVER
 
 
 class FollowsParent(ParentBased):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import otelkit
 from examples.shop.redis_server import redis_server
@@ -42,6 +46,12 @@ class Exported:
         assert len(found) == 1, f"{len(found)} spans named {name!r}: {[span.name for span in self.sink.spans]}"
         return found[0]
 
+    def wait_for_spans(self, count: int) -> None:
+        """Waits until so many have ended: some do after the answer."""
+        deadline = time.monotonic() + 10
+        while len(self.spans) < count and time.monotonic() < deadline:
+            time.sleep(0.02)
+
     def logs(self, scope: str) -> list[ReceivedLog]:
         """The records of a logger."""
         self.flush()
@@ -73,10 +83,10 @@ def exported(start: Callable[..., Exported]) -> Exported:
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
+def served(app: Any, **options: Any) -> Iterator[str]:
     """An ASGI application under a real uvicorn in a thread; the value is its URL."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, lifespan="auto"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, **options))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -93,13 +103,29 @@ def served(app: Any) -> Iterator[str]:
         assert not thread.is_alive()
 
 
-Serve = Callable[[Any], AbstractContextManager[str]]
+Serve = Callable[..., AbstractContextManager[str]]
 
 
 @pytest.fixture
 def serve() -> Serve:
     """`with serve(app) as url:`"""
     return served
+
+
+@pytest.fixture
+def asgi() -> Callable[..., int]:
+    """Asks an application without a server, as uvicorn's own middleware for proxies would hand it on with `proxied`."""
+
+    def ask(app: Any, path: str, headers: Mapping[str, str], *, proxied: bool = False) -> int:
+        async def answer() -> int:
+            served: Any = ProxyHeadersMiddleware(app) if proxied else app
+            transport = httpx.ASGITransport(app=served)
+            async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+                return (await client.get(path, headers=dict(headers))).status_code
+
+        return asyncio.run(answer())
+
+    return ask
 
 
 @pytest.fixture(scope="session")

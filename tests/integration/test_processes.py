@@ -48,8 +48,10 @@ OLD_UVICORN = tuple(map(int, uvicorn.__version__.split(".")[:2])) < (0, 47)
         ["uvicorn", "app:app", "--port", "{port}", "--workers", "2"],
         ["gunicorn", "app:app", "-k", "uvicorn_worker.UvicornWorker", "-w", "2", "-b", "127.0.0.1:{port}"],
         ["gunicorn", "app:app", "-k", "uvicorn_worker.UvicornWorker", "-w", "2", "-b", "127.0.0.1:{port}", "--preload"],
+        ["hypercorn", "app:app", "-b", "127.0.0.1:{port}"],
+        ["hypercorn", "app:app", "-w", "2", "-b", "127.0.0.1:{port}"],
     ],
-    ids=["uvicorn", "uvicorn-workers", "gunicorn", "gunicorn-preload"],
+    ids=["uvicorn", "uvicorn-workers", "gunicorn", "gunicorn-preload", "hypercorn", "hypercorn-workers"],
 )
 def test_servers_with_workers(sink: Sink, tmp_path: Path, command: list[str]) -> None:
     """Each request is one span of its worker, and the workers' counts add up, after SIGTERM alone."""
@@ -63,7 +65,7 @@ def test_servers_with_workers(sink: Sink, tmp_path: Path, command: list[str]) ->
         wait_until_up(f"http://127.0.0.1:{port}/nowhere", process, log)
         # gunicorn does not end a worker that it is starting when the signal comes.
         workers = 2 if {"-w", "--workers"} & set(words) else 1
-        wait_until_said(log, "startup complete", workers)
+        wait_until_said(log, "Running on" if words[0] == "hypercorn" else "startup complete", workers)
         for _ in range(20):
             assert get(f"http://127.0.0.1:{port}/")[0] == 200
     sink.wait_for(lambda: len(sink.named("GET /")) == 20, f"20 spans\n{log.read_text()}")
