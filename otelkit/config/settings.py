@@ -128,6 +128,7 @@ class Settings:
     capture_response_headers = Setting("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE", regular_expressions, _NO_PATTERNS, "Names (regular expressions) of response headers that become span attributes.")
     sanitize_headers = Setting("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS", regular_expressions, _NO_PATTERNS, "Captured headers whose values are replaced by `[REDACTED]`; authorization, cookies and the like always are.")
     exception_signal = Setting("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", choice("", "logs", "logs/dup"), "", "Exceptions: unset or `logs/dup`: a log record and a span event; `logs`: the log record alone.")
+    unhandled_errors = Setting("OTELKIT_UNHANDLED_ERRORS", boolean, True, "Record the errors that end the program, a thread or a task, and those that Python ignores.")
     server_timing = Setting("OTELKIT_SERVER_TIMING", boolean, True, "Return `Server-Timing: traceparent` with each response whose request is recorded.")
     runtime_metrics = Setting("OTELKIT_RUNTIME_METRICS", boolean, True, "Record CPU, memory, threads, descriptors, garbage collection and event-loop lag.")
     # -- logs

@@ -144,7 +144,7 @@ class _Export:
                 severity = self._severities[level] = severity_number(level).value
             extra = log_fields.extra(record) if len(vars(record)) != _STANDARD_COUNT else None
             if record.exc_info and record.exc_info[1] is not None:
-                extra = {**(extra or {}), **_of_exception(record.exc_info[1])}
+                extra = {**(extra or {}), **exceptions.mentioned(record.exc_info[1])}
             logger.write(int(record.created * 1e9), severity, record.levelname, _body(record), place, extra)
         except Exception:  # noqa: BLE001 - a log call never fails the application
             guard.report("the export of a log record")
@@ -188,11 +188,3 @@ def _body(record: logging.LogRecord) -> str:
         return log_messages.message(record)
     except Exception:  # noqa: BLE001 - arguments that do not fit the format: logging prints an error, we keep the format
         return str(log_fields.encodable(record.msg))
-
-
-def _of_exception(error: BaseException) -> dict[str, Any]:
-    known = exceptions.recorded(error)
-    if known is None:
-        return dict(exceptions.attributes(error))
-    # Its stack trace stands in the record that was first.
-    return {"exception.type": exceptions.type_name(error), exceptions.FINGERPRINT: known}
