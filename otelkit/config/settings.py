@@ -130,6 +130,7 @@ class Settings:
     exception_signal = Setting("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", choice("", "logs", "logs/dup"), "", "Exceptions: unset or `logs/dup`: a log record and a span event; `logs`: the log record alone.")
     unhandled_errors = Setting("OTELKIT_UNHANDLED_ERRORS", boolean, True, "Record the errors that end the program, a thread or a task, and those that Python ignores.")
     server_timing = Setting("OTELKIT_SERVER_TIMING", boolean, True, "Return `Server-Timing: traceparent` with each response whose request is recorded.")
+    blocked_loop_s = Setting("OTELKIT_BLOCKED_LOOP_S", number(maximum=3600.0), 0.25, "An event loop that answers requests and is blocked for so long gets one log record with the stack; 0: none.", unit="s")
     runtime_metrics = Setting("OTELKIT_RUNTIME_METRICS", boolean, True, "Record CPU, memory, threads, descriptors, garbage collection and event-loop lag.")
     # -- logs
     log_level = Setting("OTELKIT_LOG_LEVEL", choice(*_LEVELS), "info", "Level from which loggers that inherit the root's level are exported; what the application prints does not change.")

@@ -13,7 +13,7 @@ from typing import Literal
 
 from otelkit.config.settings import Settings
 from otelkit.errors import UnsupportedLibrary
-from otelkit.instrumentation import imports, unhandled
+from otelkit.instrumentation import blocked_loops, imports, unhandled
 from otelkit.instrumentation.library import CONTRIB_MODULES, DRIVERS, LIBRARIES, NEVER_BY_THEMSELVES, Library
 from otelkit.runtime import guard
 from otelkit.versions import installed_version
@@ -63,6 +63,7 @@ class Registry:
         else:
             self._instrument("logging", "otelkit.instrumentation.logging", Decision("logging", "otelkit"))
         self._undo.append(("unhandled errors", unhandled.install(self._settings)))
+        self._undo.append(("blocked event loops", blocked_loops.install(self._settings)))
         for library in LIBRARIES:
             self._library(library)
         for name, entry in sorted(self._contrib.items()):

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import uvicorn
@@ -71,10 +71,10 @@ def exported(start: Callable[..., Exported]) -> Exported:
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
+def served(app: Any, loop: Literal["auto", "asyncio", "uvloop"] = "auto") -> Iterator[str]:
     """An ASGI application under a real uvicorn in a thread; the value is its URL."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, lifespan="auto"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, loop=loop))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

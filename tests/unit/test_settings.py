@@ -78,6 +78,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN": ("logs/dup", "logs/dup"),
     "OTELKIT_UNHANDLED_ERRORS": ("off", False),
     "OTELKIT_SERVER_TIMING": ("no", False),
+    "OTELKIT_BLOCKED_LOOP_S": ("0.1", 0.1),
     "OTELKIT_RUNTIME_METRICS": ("off", False),
     "OTELKIT_LOG_LEVEL": ("warning", "warning"),
     "OTELKIT_LOG_FORMAT": ("json", "json"),
