@@ -13,6 +13,7 @@ from typing import Any
 
 from opentelemetry import _logs
 from opentelemetry.metrics import Observation
+from opentelemetry.propagators.textmap import TextMapPropagator
 
 from otelkit import extras, resource, semconv
 from otelkit.config.settings import SIGNALS, Settings
@@ -195,7 +196,7 @@ class Running:
     def _switch_on(self) -> None:
         exceptions.span_events = self.settings.exception_signal != "logs"
         self._open_engine()
-        propagate.set_global_textmap(propagator(self.settings.propagators))
+        propagate.set_global_textmap(_propagator(self.settings))
         before.live = True
         self._registry.install()
 
@@ -306,7 +307,7 @@ class Disabled(Running):
     state = "disabled"
 
     def start(self) -> None:
-        propagate.set_global_textmap(propagator(self.settings.propagators))
+        propagate.set_global_textmap(_propagator(self.settings))
         before.live = True
         logger.info("otelkit %s: disabled by OTEL_SDK_DISABLED", installed_version("otelkit"))
 
@@ -314,10 +315,14 @@ class Disabled(Running):
         """Nothing is on."""
 
     def resume(self) -> None:
-        propagate.set_global_textmap(propagator(self.settings.propagators))
+        propagate.set_global_textmap(_propagator(self.settings))
 
     def line(self) -> str:
         return "disabled by OTEL_SDK_DISABLED"
+
+
+def _propagator(settings: Settings) -> TextMapPropagator:
+    return propagator(settings.propagators, baggage_in=settings.baggage_in, baggage_out=settings.baggage_out)
 
 
 def _collects(settings: Settings) -> bool:

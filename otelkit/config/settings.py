@@ -77,6 +77,8 @@ class Settings:
     traces_sampler = Setting("OTEL_TRACES_SAMPLER", choice(*_SAMPLERS), "parentbased_always_on", "Which traces are recorded: " + ", ".join(f"`{name}`" for name in _SAMPLERS) + ".")
     traces_sampler_arg = Setting("OTEL_TRACES_SAMPLER_ARG", number(minimum=0.0, maximum=1.0), 1.0, "The ratio of the two ratio samplers, 0 to 1.")
     propagators = Setting("OTEL_PROPAGATORS", choices("tracecontext", "baggage", "b3", "b3multi", "jaeger", "none"), cast("tuple[str, ...]", ("tracecontext", "baggage")), "How context crosses processes: `tracecontext`, `baggage`, `b3`, `b3multi` (opentelemetry-propagator-b3), `jaeger` (opentelemetry-propagator-jaeger), `none`.")
+    baggage_in = Setting("OTELKIT_BAGGAGE_IN", comma_list, _NO_NAMES, "The members of an incoming baggage that are taken, and bound to the request; unset: all are taken, and none is bound.")
+    baggage_out = Setting("OTELKIT_BAGGAGE_OUT", comma_list, _NO_NAMES, "The members of the baggage, and the bound values, that are sent on as baggage; unset: the whole baggage, and nothing that is bound.")
     id_generator = Setting("OTEL_PYTHON_ID_GENERATOR", text, "random", "Entry point (group `opentelemetry_id_generator`) of the id generator.")
     # -- limits
     attribute_count_limit = Setting("OTEL_ATTRIBUTE_COUNT_LIMIT", integer(), 128, "Most attributes of a span, event, link or log record.")

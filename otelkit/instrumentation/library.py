@@ -74,7 +74,6 @@ NEVER_BY_THEMSELVES = {
     "click": "one span around a whole worker's life",
     "logging": "otelkit exports the logging module itself",
     "system_metrics": "otelkit records the process and the runtime itself",
-    "threading": "context crosses into thread pools already where frameworks carry it",
     "wsgi": "a middleware, nothing to switch on",
 }
 """Contrib instrumentations that stay off unless OTELKIT_INSTRUMENT_<NAME>=contrib asks for them, and why."""

@@ -62,6 +62,11 @@ class Registry:
             self.decisions["logging"] = Decision("logging", "off", "by setting")
         else:
             self._instrument("logging", "otelkit.instrumentation.logging", Decision("logging", "otelkit"))
+        threading = self._settings.instrument("threading")
+        if threading == "off":
+            self.decisions["threading"] = Decision("threading", "off", "by setting")
+        elif threading != "contrib":
+            self._instrument("threading", "otelkit.instrumentation.threads", Decision("threading", "otelkit"))
         self._undo.append(("unhandled errors", unhandled.install(self._settings)))
         self._undo.append(("blocked event loops", blocked_loops.install(self._settings)))
         for library in LIBRARIES:
@@ -168,5 +173,7 @@ class Registry:
         for name, decision in self.decisions.items():
             own = decision.version or name == "logging"
             imported = CONTRIB_MODULES.get(name, name.replace("-", "_")) in sys.modules
+            if name == "threading" and decision.choice == "otelkit":
+                continue  # nothing that somebody would look for
             if own or decision.active or (imported and name not in NEVER_BY_THEMSELVES):
                 yield str(decision)

@@ -76,6 +76,8 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "OTELKIT_AUTO": ("on", True),
     "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ("redis, httpx", ("redis", "httpx")),
     "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN": ("logs/dup", "logs/dup"),
+    "OTELKIT_BAGGAGE_IN": ("tenant, plan", ("tenant", "plan")),
+    "OTELKIT_BAGGAGE_OUT": ("tenant", ("tenant",)),
     "OTELKIT_UNHANDLED_ERRORS": ("off", False),
     "OTELKIT_SERVER_TIMING": ("no", False),
     "OTELKIT_BLOCKED_LOOP_S": ("0.1", 0.1),
