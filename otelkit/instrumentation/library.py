@@ -51,6 +51,8 @@ LIBRARIES = (
     Library("sqlalchemy", "sqlalchemy", "sqlalchemy", ("2.0", "2.2"), "sqlalchemy", ("sqlalchemy",)),
     Library("redis", "redis", "redis", ("5", "9"), "redis", ("redis",)),
     Library("celery", "celery", "celery", ("5.4", "6"), "celery", ("celery",)),
+    Library("structlog", "structlog", "structlog", ("24.1", "27"), "structlog", ("structlog",)),
+    Library("loguru", "loguru", "loguru", ("0.7", "0.8"), "loguru"),
 )
 
 DRIVERS = (
