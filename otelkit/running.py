@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import _logs
 from opentelemetry.metrics import Observation
+from opentelemetry.propagators.textmap import TextMapPropagator
 
 from otelkit import coexistence, extras, resource, semconv
 from otelkit.config.settings import SIGNALS, Settings
@@ -199,7 +200,7 @@ class Running:
     def _switch_on(self) -> None:
         exceptions.span_events = self.settings.exception_signal != "logs"
         self._open_engine()
-        propagate.set_global_textmap(propagator(self.settings.propagators))
+        propagate.set_global_textmap(_propagator(self.settings))
         before.live = True
         self._registry.install()
 
@@ -354,7 +355,7 @@ class Disabled(Running):
 
     def _switch_on(self) -> None:
         self._providers.close()  # an earlier start has left them open
-        propagate.set_global_textmap(propagator(self.settings.propagators))
+        propagate.set_global_textmap(_propagator(self.settings))
         before.live = True
 
     def _reopen(self) -> None:
@@ -362,6 +363,10 @@ class Disabled(Running):
 
     def line(self) -> str:
         return "disabled by OTEL_SDK_DISABLED"
+
+
+def _propagator(settings: Settings) -> TextMapPropagator:
+    return propagator(settings.propagators, baggage_in=settings.baggage_in, baggage_out=settings.baggage_out)
 
 
 def _collects(settings: Settings) -> bool:

@@ -83,6 +83,8 @@ class Settings:
     sampling_force_header = Setting("OTELKIT_SAMPLING_FORCE_HEADER", optional(header_name), None, "Request header that has a request recorded whatever the sampler says, with `1` as its value and from a trusted caller.")
     trusted_callers = Setting("OTELKIT_TRUSTED_CALLERS", networks, cast("tuple[str, ...]", ("private",)), "Whose traces are continued: a comma list of networks, `private` (addresses that are not on the internet, and this machine) or `*`, or `none`. A request that a proxy has forwarded for somebody else is somebody else's. The others' requests begin traces of their own with a link.")
     propagators = Setting("OTEL_PROPAGATORS", choices("tracecontext", "baggage", "b3", "b3multi", "jaeger", "none"), cast("tuple[str, ...]", ("tracecontext", "baggage")), "How context crosses processes: `tracecontext`, `baggage`, `b3`, `b3multi` (opentelemetry-propagator-b3), `jaeger` (opentelemetry-propagator-jaeger), `none`.")
+    baggage_in = Setting("OTELKIT_BAGGAGE_IN", comma_list, _NO_NAMES, "The members of an incoming baggage that are taken, and bound to the request; unset: all are taken, and none is bound.")
+    baggage_out = Setting("OTELKIT_BAGGAGE_OUT", comma_list, _NO_NAMES, "The members of the baggage, and the bound values, that are sent on as baggage; unset: the whole baggage, and nothing that is bound.")
     id_generator = Setting("OTEL_PYTHON_ID_GENERATOR", text, "random", "Entry point (group `opentelemetry_id_generator`) of the id generator.")
     # -- limits
     attribute_count_limit = Setting("OTEL_ATTRIBUTE_COUNT_LIMIT", integer(), 128, "Most attributes of a span, event, link or log record.")
@@ -135,7 +137,9 @@ class Settings:
     capture_response_headers = Setting("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE", regular_expressions, _NO_PATTERNS, "Names (regular expressions) of response headers that become span attributes.")
     sanitize_headers = Setting("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS", regular_expressions, _NO_PATTERNS, "Captured headers whose values are replaced by `[REDACTED]`; authorization, cookies and the like always are.")
     exception_signal = Setting("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", choice("", "logs", "logs/dup"), "", "Exceptions: unset or `logs/dup`: a log record and a span event; `logs`: the log record alone.")
+    unhandled_errors = Setting("OTELKIT_UNHANDLED_ERRORS", boolean, True, "Record the errors that end the program, a thread or a task, and those that Python ignores.")
     server_timing = Setting("OTELKIT_SERVER_TIMING", boolean, True, "Return `Server-Timing: traceparent` with each response whose request is recorded.")
+    blocked_loop_s = Setting("OTELKIT_BLOCKED_LOOP_S", number(maximum=3600.0), 0.25, "An event loop that answers requests and is blocked for so long gets one log record with the stack; 0: none.", unit="s")
     runtime_metrics = Setting("OTELKIT_RUNTIME_METRICS", boolean, True, "Record CPU, memory, threads, descriptors, garbage collection and event-loop lag.")
     # -- databases
     slow_query_s = Setting("OTELKIT_SLOW_QUERY_S", number(), 0.5, "A SQL statement that takes as long gets the application's line that issued it, and is one log record; 0: none is.", unit="s")

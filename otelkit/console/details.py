@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
-from otelkit.signals.exceptions import in_application
+from otelkit.signals.fingerprints import in_application
 
 Part = tuple[str, str]
 """A piece of text and its style."""

@@ -49,6 +49,7 @@ class Writes(Protocol):
         body: Any,
         shared: Shared | None = None,
         attributes: Mapping[str, Any] | None = None,
+        event_name: str | None = None,
     ) -> None:
         """Emits a record; `shared` are attributes that many records have: not copied, encoded once."""
 
@@ -174,6 +175,7 @@ class _ForeignLogger:
         body: Any,
         shared: Shared | None = None,
         attributes: Mapping[str, Any] | None = None,
+        event_name: str | None = None,
     ) -> None:
         self._real.emit(
             timestamp=timestamp,
@@ -181,6 +183,7 @@ class _ForeignLogger:
             severity_text=severity_text,
             body=body,
             attributes={**(shared or {}), **(attributes or {})},
+            event_name=event_name,
         )
 
 

@@ -50,6 +50,8 @@ LIBRARIES = (
     Library("sqlalchemy", "sqlalchemy", "sqlalchemy", ("1.4", "2.2"), "sqlalchemy", ("sqlalchemy",)),
     Library("redis", "redis", "redis", ("5", "9"), "redis", ("redis",)),
     Library("celery", "celery", "celery", ("5.4", "6"), "celery", ("celery",)),
+    Library("structlog", "structlog", "structlog", ("24.1", "27"), "structlog", ("structlog",)),
+    Library("loguru", "loguru", "loguru", ("0.7", "0.8"), "loguru"),
 )
 
 DRIVERS = (
@@ -73,7 +75,6 @@ NEVER_BY_THEMSELVES = {
     "click": "one span around a whole worker's life",
     "logging": "otelkit exports the logging module itself",
     "system_metrics": "otelkit records the process and the runtime itself",
-    "threading": "context crosses into thread pools already where frameworks carry it",
     "wsgi": "a middleware, nothing to switch on",
 }
 """Contrib instrumentations that stay off unless OTELKIT_INSTRUMENT_<NAME>=contrib asks for them, and why."""

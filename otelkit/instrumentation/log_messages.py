@@ -1,5 +1,5 @@
-"""A record's message as it leaves the process: without what servers, clients and Celery write into theirs and nobody
-may export, the values of query parameters and what tasks were given and returned.
+"""A record's message as it leaves the process: without what servers, clients, Celery and the event loop write into
+theirs and nobody may export, the values of query parameters and what tasks and callbacks were given and returned.
 
 The record itself stays as it is, since the application's own handlers print it.
 """
@@ -16,6 +16,8 @@ REDACTED = "REDACTED"
 
 # What follows a question mark, up to white space; the quotation mark behind it is the line's, not the query's.
 _QUERY = re.compile(r"\?(\S+?)(?=[\"']?(?:\s|$))")
+_ARGUMENTS = re.compile(r"((?:Handle|callback) [\w.<>]+)\(.*\)")
+_RESULT = re.compile(r"\bresult=.*>")
 _SECRET_FIELDS = ("args", "kwargs", "return_value")
 
 
@@ -51,12 +53,19 @@ def _without_call(record: LogRecord) -> str:
     return str(record.msg) % (*record.args[:1], *(REDACTED for _ in record.args[1:]))
 
 
+def _without_arguments(record: LogRecord) -> str:
+    """The event loop shows a callback that failed or was slow with its arguments, and a task with its result."""
+    text = _RESULT.sub("result=REDACTED>", record.getMessage())
+    return _ARGUMENTS.sub(rf"\1({REDACTED})", text)
+
+
 MESSAGES: Mapping[str, Callable[[LogRecord], str]] = {
     "uvicorn.access": _without_query_values,
     "uvicorn.error": _without_query_values,  # the opening of a WebSocket
     "gunicorn.access": _without_query_values,
     "httpx": _without_query_values,
     "urllib3.connectionpool": _without_query_values,
+    "asyncio": _without_arguments,
     "celery.app.trace": _without_task_values,
     "celery.worker.strategy": _without_task_values,
     "celery.worker.consumer.consumer": _without_message_body,

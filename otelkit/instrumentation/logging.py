@@ -142,10 +142,26 @@ class _Export:
             severity = self._severities.get(level)
             if severity is None:
                 severity = self._severities[level] = severity_number(level).value
-            extra = log_fields.extra(record) if len(vars(record)) != _STANDARD_COUNT else None
+            extra: dict[str, Any] | None = None
+            body: str | None = None
+            event_name: Any = None
+            if len(vars(record)) != _STANDARD_COUNT:
+                event = log_fields.structlog_event(record)
+                if event is None:
+                    extra = log_fields.extra(record)
+                    if type(extra.get(log_fields.EVENT_NAME)) is str:
+                        event_name = extra.pop(log_fields.EVENT_NAME)
+                else:
+                    body, event_name, extra = log_fields.of_structlog(event)
             if record.exc_info and record.exc_info[1] is not None:
-                extra = {**(extra or {}), **_of_exception(record.exc_info[1])}
-            logger.write(int(record.created * 1e9), severity, record.levelname, _body(record), place, extra)
+                extra = {**(extra or {}), **exceptions.mentioned(record.exc_info[1])}
+            if body is None:
+                body = _body(record)
+            created_ns = int(record.created * 1e9)
+            if event_name is None:
+                logger.write(created_ns, severity, record.levelname, body, place, extra)
+            else:
+                logger.write(created_ns, severity, record.levelname, body, place, extra, event_name)
         except Exception:  # noqa: BLE001 - a log call never fails the application
             guard.report("the export of a log record")
         finally:
@@ -188,11 +204,3 @@ def _body(record: logging.LogRecord) -> str:
         return log_messages.message(record)
     except Exception:  # noqa: BLE001 - arguments that do not fit the format: logging prints an error, we keep the format
         return str(log_fields.encodable(record.msg))
-
-
-def _of_exception(error: BaseException) -> dict[str, Any]:
-    known = exceptions.recorded(error)
-    if known is None:
-        return dict(exceptions.attributes(error))
-    # Its stack trace stands in the record that was first.
-    return {"exception.type": exceptions.type_name(error), exceptions.FINGERPRINT: known}

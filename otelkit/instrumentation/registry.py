@@ -13,7 +13,7 @@ from typing import Literal
 
 from otelkit.config.settings import Settings
 from otelkit.errors import UnsupportedLibrary
-from otelkit.instrumentation import doubles, imports, sentry
+from otelkit.instrumentation import blocked_loops, doubles, imports, sentry, unhandled
 from otelkit.instrumentation.library import CONTRIB_MODULES, DRIVERS, LIBRARIES, NEVER_BY_THEMSELVES, Library
 from otelkit.runtime import guard
 from otelkit.versions import installed_version
@@ -65,6 +65,13 @@ class Registry:
             self._undo.append(("logging", doubles.skip_exported_records()))
             self._prevent("opentelemetry.instrumentation.logging.handler", doubles.skip_exported_records_of_contrib)
         self._prevent("opentelemetry.instrumentation.asgi", doubles.pass_recorded_requests)
+        threading = self._settings.instrument("threading")
+        if threading == "off":
+            self.decisions["threading"] = Decision("threading", "off", "by setting")
+        elif threading != "contrib":
+            self._instrument("threading", "otelkit.instrumentation.threads", Decision("threading", "otelkit"))
+        self._undo.append(("unhandled errors", unhandled.install(self._settings)))
+        self._undo.append(("blocked event loops", blocked_loops.install(self._settings)))
         for library in LIBRARIES:
             self._library(library)
         for name, entry in sorted(self._contrib.items()):
@@ -180,5 +187,7 @@ class Registry:
         for name, decision in self.decisions.items():
             own = decision.version or name == "logging"
             imported = CONTRIB_MODULES.get(name, name.replace("-", "_")) in sys.modules
+            if name == "threading" and decision.choice == "otelkit":
+                continue  # nothing that somebody would look for
             if own or decision.active or (imported and name not in NEVER_BY_THEMSELVES):
                 yield str(decision)

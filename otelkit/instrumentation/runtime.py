@@ -5,12 +5,9 @@ All but the lag is read when metrics are collected; the lag costs a watched loop
 
 from __future__ import annotations
 
-import contextvars
 import gc
 import os
-import sys
 import time
-import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -19,6 +16,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 
 from otelkit import semconv
 from otelkit.instrumentation import instruments
+from otelkit.instrumentation.loop_timers import LoopTimers
 
 if TYPE_CHECKING:
     # Either takes longer to import than this package: they wait until the first reading and the first loop.
@@ -31,6 +29,7 @@ LAG_INTERVAL_S = 0.5
 Read = Callable[["psutil.Process"], Iterable[Observation]]
 
 _installed: LoopLag | None = None
+_beside: LoopTimers | None = None
 _running_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
 
 
@@ -58,14 +57,27 @@ def install(meter: Meter) -> Callable[[], None]:
     return undo
 
 
-def watch_running_loop() -> None:
-    """Measures the lag of the event loop that the caller runs on, from now on and once.
+def watch_with(timers: LoopTimers) -> None:
+    """Has `watch_running_loop` put these timers onto the loop as well."""
+    global _beside
+    _beside = timers
 
-    Cheap enough for every request. Does nothing without `install`, and outside of an asyncio loop.
+
+def leave(timers: LoopTimers) -> None:
+    """Takes them away again."""
+    global _beside
+    if _beside is timers:
+        _beside = None
+
+
+def watch_running_loop() -> None:
+    """Watches the event loop that the caller runs on, from now on and once.
+
+    Cheap enough for every request. Does nothing without `install` or `watch_with`, and outside of an asyncio loop.
     """
     global _running_loop
-    lag = _installed
-    if lag is None:
+    lag, beside = _installed, _beside
+    if lag is None and beside is None:
         return
     if _running_loop is None:
         from asyncio import get_running_loop
@@ -75,85 +87,23 @@ def watch_running_loop() -> None:
         loop = _running_loop()
     except RuntimeError:
         return
-    lag.watch(loop)
+    if lag is not None:
+        lag.watch(loop)
+    if beside is not None:
+        beside.watch(loop)
 
 
-class LoopLag:
-    """Records, in seconds, how late a timer of each watched event loop fires.
-
-    Makes no task and no thread. A watch ends with its loop, and lets the loop end: neither a run of the loop
-    nor the process waits for the timer, and nothing outside of the loop refers to it.
-    """
+class LoopLag(LoopTimers):
+    """Records, in seconds, how late a timer of each watched event loop fires; makes no thread."""
 
     def __init__(self, histogram: Histogram, *, interval_s: float = LAG_INTERVAL_S) -> None:
+        super().__init__(interval_s)
         self._histogram = histogram
-        self._interval_s = interval_s
-        # By id, because not every loop can be referred to weakly. A watch keeps its loop, so that no other
-        # can get the id while the entry is there, and only the loop's own schedule keeps the watch.
-        self._watches: dict[int, weakref.ref[_Watch]] = {}
-        self._stopped = False
-        self._last = 0
 
-    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Watches a loop until it is closed, once; to be called on the loop's thread."""
-        key = id(loop)
-        if key == self._last:
-            return
-        if key in self._watches or self._stopped or loop.is_closed():
-            return
-        watch = _Watch(self, loop)
-        self._watches[key] = weakref.ref(watch, lambda _: self._forget(key))
-        self._last = key
-        watch.arm(self._interval_s)
-
-    def _forget(self, key: int) -> None:
-        self._watches.pop(key, None)
-        self._last = 0
-
-    def stop(self) -> None:
-        """Ends every watch at its next timer."""
-        self._stopped = True
-
-    def timer_fired(self, watch: _Watch, late_s: float | None) -> None:
-        """Records a lag, None being one that means nothing, and goes on."""
-        if self._stopped:
-            return
-        watch.arm(self._interval_s)
-        if late_s is not None:
-            # An error would be the loop's, twice a second.
-            with suppress(Exception):
-                self._histogram.record(max(0.0, late_s))
-
-
-class _Watch:
-    """The timer of one loop."""
-
-    __slots__ = ("__weakref__", "_context", "_due_s", "_lag", "_loop", "_run")
-
-    def __init__(self, lag: LoopLag, loop: asyncio.AbstractEventLoop) -> None:
-        self._lag = lag
-        self._loop = loop
-        # Of its own: the caller's holds a request, whose span would become the exemplar of every lag to come.
-        self._context = contextvars.Context()
-
-    def arm(self, interval_s: float) -> None:
-        self._run = _run_of_loop()
-        self._due_s = time.monotonic() + interval_s
-        self._loop.call_later(interval_s, self._fired, context=self._context)
-
-    def _fired(self) -> None:
-        if not self._loop.is_closed():
-            late_s = time.monotonic() - self._due_s
-            # While a loop does not run its timers are late, but nobody waits for it.
-            self._lag.timer_fired(self, late_s if _run_of_loop() is self._run else None)
-
-
-def _run_of_loop() -> object:
-    """An object that stays the same as long as the current thread's loop runs without a break.
-
-    A loop that begins to run sets the thread's hooks for asynchronous generators, to a new method each time.
-    """
-    return sys.get_asyncgen_hooks().firstiter
+    def take(self, late_s: float) -> None:
+        # An error would be the loop's, twice a second.
+        with suppress(Exception):
+            self._histogram.record(late_s)
 
 
 class _Readings:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar, Token
+from typing import Any
 
 from opentelemetry.trace import Span
 
@@ -41,6 +42,12 @@ class Holder:
         self.values = Shared(left) if left else None
 
 
+class _Outside(Holder):
+    """What is bound in a context that belongs to no request or task."""
+
+    __slots__ = ()
+
+
 _holder: ContextVar[Holder | None] = ContextVar("otelkit_bound", default=None)
 
 
@@ -53,6 +60,21 @@ def open_holder(values: Mapping[str, Value]) -> tuple[Token[Holder | None], Hold
     """Begins a request or task with these values; give the token to `close_holder`."""
     holder = Holder(values)
     return _holder.set(holder), holder
+
+
+def to_share() -> Holder | None:
+    """The holder for work that is handed to another thread: the request's own, which all of its work shares; outside of
+    one a copy, so that what one piece of work binds is not another's.
+    """
+    found = _holder.get()
+    if found is None or type(found) is Holder:
+        return found
+    return _Outside(bound_values()) if found.values else None
+
+
+def share(holder: Holder | None) -> Token[Holder | None]:
+    """Makes the holder of `to_share` that of this context; give the token to `close_holder`."""
+    return _holder.set(holder)
 
 
 def follows_another(token: Token[Holder | None]) -> bool:
@@ -73,12 +95,24 @@ def holder() -> Holder:
     """The holder of the current request or task; outside of one, a new one for the current context."""
     found = _holder.get()
     if found is None:
-        found = Holder({})
+        found = _Outside({})
         _holder.set(found)
     return found
+
+
+def bind_if_open(values: Mapping[str, Value]) -> None:
+    """Adds values to the current request or task; outside of one it does nothing."""
+    found = _holder.get()
+    if type(found) is Holder and values:
+        found.bind(values)
 
 
 def bound() -> Shared | None:
     """What is bound now."""
     found = _holder.get()
     return found.values if found is not None else None
+
+
+def bound_values() -> dict[str, Any]:
+    """A copy of it."""
+    return {**(bound() or {})}

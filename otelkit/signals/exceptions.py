@@ -6,33 +6,25 @@ Follows https://opentelemetry.io/docs/specs/semconv/exceptions/ : `exception.*` 
 
 from __future__ import annotations
 
-import re
 import sys
-import sysconfig
 import traceback
 from collections.abc import Mapping
-from types import FrameType, TracebackType
 
 from opentelemetry._logs import SeverityNumber, get_logger
 from opentelemetry.trace import Span, StatusCode
 
 from otelkit.signals import validation
+from otelkit.signals.fingerprints import fingerprint as fingerprint
+from otelkit.signals.fingerprints import type_name as type_name
 
 FINGERPRINT = "otelkit.error.fingerprint"
 _MARK = "__otelkit_fingerprint__"
 _LOGGER = "otelkit.exceptions"
-_NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
+_LONGEST_STACK = 32_768
+"""In characters: a recursion's trace is longer than any value may be, and what is cut off there is where it failed."""
 
 span_events = True
 """Whether exceptions become span events as well; wiring sets it from the settings."""
-
-
-def type_name(error: BaseException | type[BaseException]) -> str:
-    """The qualified name of an exception's type, builtins without their module."""
-    kind = error if isinstance(error, type) else type(error)
-    return (
-        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
-    )
 
 
 def is_expected(error: BaseException) -> bool:
@@ -92,10 +84,14 @@ def in_application(file: str) -> bool:
 
 
 def stack_trace(error: BaseException) -> str:
-    """The formatted stack trace, causes and contexts included; never raises."""
+    """The formatted stack trace, causes and contexts included; a long one without its middle; never raises."""
     try:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         return validation.without_values(text, error)
+        if len(text) <= _LONGEST_STACK:
+            return text
+        quarter = _LONGEST_STACK // 4
+        return f"{text[:quarter]}\n  … {len(text) - 4 * quarter} characters …\n{text[-3 * quarter :]}"
     except Exception:  # noqa: BLE001 - an exception whose __str__ raises is still worth its type
         return f"{type_name(error)}: <its text cannot be made>\n"
 
@@ -136,6 +132,14 @@ def recorded(error: BaseException) -> str | None:
     """The fingerprint of an exception that has its record already."""
     found = vars(error).get(_MARK)
     return found if isinstance(found, str) else None
+
+
+def mentioned(error: BaseException) -> dict[str, str]:
+    """What a further record says of an exception: all of it for the first time, then type and fingerprint, since the
+    stack trace stands in the record that was first.
+    """
+    known = recorded(error)
+    return attributes(error) if known is None else {"exception.type": type_name(error), FINGERPRINT: known}
 
 
 def record(span: Span, error: BaseException) -> None:

@@ -1,0 +1,172 @@
+"""Callbacks that block an event loop: one log record each, with the stack in which they do, made while they do.
+
+A timer on each watched loop fires every half of the threshold. A thread sleeps until one would be late by the
+threshold, which a loop that goes on puts off each time: it wakes once a threshold or less, and looks at the loop's
+thread only where a timer is late. It starts with the first watched loop and ends with the last.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import Context
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry._logs import SeverityNumber, get_logger
+
+from otelkit.config.settings import Settings
+from otelkit.instrumentation import runtime
+from otelkit.instrumentation.loop_timers import LoopTimer, LoopTimers
+from otelkit.runtime import fork, guard
+from otelkit.signals.fingerprints import in_application
+
+if TYPE_CHECKING:
+    import asyncio
+
+EVENT = "asyncio.event_loop.blocked"
+_MOST_FRAMES = 100
+_INSIDE_THE_LOOP = ("_run_once", "run_forever")
+
+
+def install(settings: Settings) -> Callable[[], None]:
+    """Looks at the loops that requests run on, unless OTELKIT_BLOCKED_LOOP_S is 0; returns the undo."""
+    if not settings.blocked_loop_s:
+        return lambda: None
+    blocked = BlockedLoops(settings.blocked_loop_s)
+    runtime.watch_with(blocked)
+
+    def undo() -> None:
+        runtime.leave(blocked)
+        blocked.stop()
+
+    return undo
+
+
+class BlockedLoops(LoopTimers):
+    """Tells of each callback that blocks for 1.5 times of `threshold_s`, of some from once, of none below."""
+
+    def __init__(self, threshold_s: float) -> None:
+        super().__init__(threshold_s / 2)
+        self._threshold_s = threshold_s
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._told: dict[int, float] = {}
+        self._logger = get_logger("otelkit.asyncio")
+        fork.on_child(self._after_fork)
+
+    def _after_fork(self) -> None:
+        """In a forked child: the thread is the parent's, and so are the loops."""
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread = None
+        self._timers = {}
+        self._told = {}
+        self._last = 0
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        if id(loop) == self._last:
+            return
+        super().watch(loop)
+        with self._lock:
+            if self._thread is None and self._timers and not self._stopped:
+                thread = threading.Thread(target=self._look, name="otelkit-loops", daemon=True)
+                with suppress(RuntimeError):  # no thread can start while the interpreter ends
+                    thread.start()
+                    self._thread = thread
+
+    def stop(self) -> None:
+        super().stop()
+        self._wake.set()
+
+    def _look(self) -> None:
+        wait_s = self._threshold_s
+        while True:
+            self._wake.wait(wait_s)
+            with self._lock:
+                if self._stopped or not self._timers:
+                    self._thread = None
+                    return
+            with guard.guarded("the look at an event loop"):
+                wait_s = self._look_once()
+
+    def _look_once(self) -> float:
+        """Looks at each loop that is late; returns when to look again, in seconds."""
+        wait_s = self._threshold_s + self.interval_s
+        self._told = {key: due_s for key, due_s in self._told.items() if key in self._timers}
+        for key, reference in list(self._timers.items()):
+            timer = reference()
+            if timer is None:
+                continue
+            due_s = timer.due_s
+            late_s = time.monotonic() - due_s
+            if late_s < self._threshold_s:
+                wait_s = min(wait_s, self._threshold_s - late_s)
+                continue
+            wait_s = min(wait_s, self._threshold_s)
+            if self._told.get(key) != due_s:
+                frames, context = _sample(timer)
+                if frames and timer.due_s == due_s:  # else it went on in the meantime
+                    self._told[key] = due_s
+                    (context or Context()).run(self._tell, frames, late_s)
+        return wait_s
+
+    def _tell(self, frames: list[FrameType], late_s: float) -> None:
+        culprit = next((each for each in frames if in_application(each.f_code.co_filename)), frames[0])
+        name, file, line = culprit.f_code.co_name, culprit.f_code.co_filename, culprit.f_lineno or 0
+        lines = ((each, each.f_lineno) for each in reversed(frames))
+        self._logger.emit(
+            severity_number=SeverityNumber.WARN,
+            severity_text="WARN",
+            body=f"the event loop is blocked for more than {self._threshold_s:g} s, in {name} ({file}:{line})",
+            event_name=EVENT,
+            attributes={
+                "asyncio.event_loop.lag": late_s,
+                "code.function.name": name,
+                "code.file.path": file,
+                "code.line.number": line,
+                "code.stacktrace": "".join(traceback.StackSummary.extract(lines).format()),
+            },
+        )
+
+
+def _sample(timer: LoopTimer) -> tuple[list[FrameType], Context | None]:
+    """What a loop's thread does within a callback, the innermost frame first, and a copy of the callback's context;
+    no frames where it is in none, because it waits or does not run.
+    """
+    frame = sys._current_frames().get(timer.thread_id)
+    frames: list[FrameType] = []
+    while frame is not None and not _calls_callbacks(frame, timer):
+        if frame.f_code.co_name in _INSIDE_THE_LOOP and frame.f_code.co_filename == _file("asyncio.base_events"):
+            return [], None
+        frames.append(frame)
+        frame = frame.f_back
+    if frame is None:
+        return [], None
+    return frames[:_MOST_FRAMES], _context(timer, frame)
+
+
+def _calls_callbacks(frame: FrameType, timer: LoopTimer) -> bool:
+    """Whether this is where the loop begins: asyncio's handle of a callback; with uvloop, who runs the loop."""
+    code = frame.f_code
+    return code is timer.outside or (code.co_name == "_run" and code.co_filename == _file("asyncio.events"))
+
+
+def _file(module: str) -> str | None:
+    return getattr(sys.modules.get(module), "__file__", None)
+
+
+def _context(timer: LoopTimer, caller: FrameType) -> Context | None:
+    """A copy of the context that the callback runs in: its handle has it, or, from Python 3.12 on, its task."""
+    from asyncio import current_task
+
+    found: Any = getattr(caller.f_locals.get("self"), "_context", None)
+    if found is None:
+        of_task = getattr(current_task(timer.loop), "get_context", None)
+        found = of_task() if of_task is not None else None
+    return found.copy() if isinstance(found, Context) else None

@@ -1,0 +1,185 @@
+"""The current span and what is bound go with the work that is handed to a thread or to a pool of threads or processes.
+
+asyncio's tasks, `asyncio.to_thread` and anyio copy the context by themselves. `Thread.start`, and `submit` of
+`ThreadPoolExecutor` (and with it `run_in_executor`) and of `ProcessPoolExecutor`, are wrapped. A thread that a library
+starts for itself gets nothing: it would be part of the first request for ever.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from opentelemetry.context import Context
+
+from otelkit.config.settings import Settings
+from otelkit.engine.context import detach, variable
+from otelkit.engine.seams import propagate
+from otelkit.instrumentation import imports
+from otelkit.runtime import guard
+from otelkit.signals import correlation
+from otelkit.signals.fingerprints import in_application
+from otelkit.signals.suppression import silent
+
+Undo = Callable[[], None]
+
+
+def install(settings: Settings) -> Undo:
+    """Wraps them; returns the undo. The pools' modules are wrapped when they are imported."""
+    undo = [_of_threads()]
+    imports.when_imported("concurrent.futures.thread", lambda: undo.append(_of_thread_pools()))
+    imports.when_imported("concurrent.futures.process", lambda: undo.append(_of_process_pools()))
+
+    def undo_all() -> None:
+        for step in undo:
+            step()
+
+    return undo_all
+
+
+class Carried:
+    """The part of a context that telemetry needs; a call runs a function with it, in another thread."""
+
+    __slots__ = ("_context", "_holder", "_silent")
+
+    def __init__(self, context: Context, holder: correlation.Holder | None, is_silent: bool) -> None:
+        self._context = context
+        self._holder = holder
+        self._silent = is_silent
+
+    def __call__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        context = variable.set(self._context)
+        holder = correlation.share(self._holder)
+        silence = silent.set(self._silent)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            silent.reset(silence)
+            correlation.close_holder(holder)
+            detach(context)
+
+
+class Sent:
+    """The same for a function that another process runs, as text; there it begins with a context of its own."""
+
+    __slots__ = ("_bound", "_carrier")
+
+    def __init__(self, carrier: Mapping[str, str], bound: Mapping[str, correlation.Value]) -> None:
+        self._carrier = carrier
+        self._bound = bound
+
+    def __getstate__(self) -> tuple[Mapping[str, str], Mapping[str, correlation.Value]]:
+        return self._carrier, self._bound
+
+    def __setstate__(self, state: tuple[Mapping[str, str], Mapping[str, correlation.Value]]) -> None:
+        self._carrier, self._bound = state
+
+    def __call__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        # Not onto the current one: a forked worker has that of the request which needed it first.
+        context = variable.set(propagate.extract(self._carrier, Context()))
+        holder, _ = correlation.open_holder(self._bound)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            correlation.close_holder(holder)
+            detach(context)
+
+
+def carried() -> Carried | None:
+    """What the present context has to go along; None where it has nothing."""
+    context, holder, is_silent = variable.get(), correlation.to_share(), silent.get()
+    return Carried(context, holder, is_silent) if context or holder is not None or is_silent else None
+
+
+def _of_threads() -> Undo:
+    original = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        along = _for_thread(self)
+        if along is None:
+            original(self)
+            return
+        run, own = self.run, vars(self).get("run")
+
+        def run_with_context() -> None:
+            restore()
+            along(run)
+
+        def restore() -> None:
+            if own is None:
+                vars(self).pop("run", None)
+            else:
+                vars(self)["run"] = own
+
+        vars(self)["run"] = run_with_context
+        try:
+            original(self)
+        except BaseException:
+            restore()
+            raise
+
+    threading.Thread.start = start  # type: ignore[method-assign]
+
+    def undo() -> None:
+        if threading.Thread.start is start:
+            threading.Thread.start = original  # type: ignore[method-assign]
+
+    return undo
+
+
+@guard.guard("the context of a thread")
+def _for_thread(thread: threading.Thread) -> Carried | None:
+    along = carried()
+    return along if along is not None and _is_the_applications(thread) else None
+
+
+def _is_the_applications(thread: threading.Thread) -> bool:
+    """Whether a thread runs code of the application, and none of a library, of a pool, or of otelkit."""
+    work: Any = type(thread).run
+    if isinstance(thread, threading.Timer):
+        work = thread.function
+    elif work is threading.Thread.run:
+        work = getattr(thread, "_target", None)  # no public name, but this one since Python 2
+    while hasattr(work, "func"):
+        work = work.func  # functools.partial
+    code = getattr(work, "__code__", None)
+    return code is not None and in_application(code.co_filename)
+
+
+def _of_thread_pools() -> Undo:
+    from concurrent.futures.thread import ThreadPoolExecutor
+
+    return _of_pools(ThreadPoolExecutor, carried)
+
+
+def _of_process_pools() -> Undo:
+    from concurrent.futures.process import ProcessPoolExecutor
+
+    def sent() -> Sent:
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier)
+        return Sent(carrier, correlation.bound_values())
+
+    return _of_pools(ProcessPoolExecutor, sent)
+
+
+def _of_pools(pool: Any, take: Callable[[], Callable[..., Any] | None]) -> Undo:
+    original = pool.submit
+    guarded = guard.guard("the context of a pool's work")(take)
+
+    def submit(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        along = guarded()
+        found: Future[Any] = (
+            original(self, fn, *args, **kwargs) if along is None else original(self, along, fn, *args, **kwargs)
+        )
+        return found
+
+    pool.submit = submit
+
+    def undo() -> None:
+        if pool.submit is submit:
+            pool.submit = original
+
+    return undo

@@ -1,0 +1,215 @@
+"""What blocks the event loop of a real server: the lag as a metric, and one log record with the culprit's stack."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from fastapi import FastAPI
+
+import otelkit
+from otelkit.instrumentation.blocked_loops import EVENT
+from tests.integration.conftest import Exported, served
+from tests.support.process import run_python
+from tests.support.server import get
+from tests.support.sink import ReceivedLog, Sink
+
+WARN = 13
+THREAD = "otelkit-loops"
+app = FastAPI()
+
+
+def price(seconds: float) -> None:
+    """Blocks."""
+    time.sleep(seconds)
+
+
+def count_to(end_s: float) -> None:
+    """Blocks with the interpreter at work."""
+    while time.monotonic() < end_s:
+        sum(range(1000))
+
+
+@app.get("/blocking")
+async def blocking() -> None:
+    otelkit.bind(plan="pro")
+    price(0.6)
+
+
+@app.get("/busy")
+async def busy() -> None:
+    count_to(time.monotonic() + 0.6)
+
+
+@app.get("/waiting")
+async def waiting() -> None:
+    await asyncio.sleep(0.6)
+
+
+@app.get("/thread")
+def in_a_thread() -> None:
+    price(0.6)
+
+
+@app.get("/many")
+async def many_callbacks() -> None:
+    for _ in range(30):
+        time.sleep(0.02)
+        await asyncio.sleep(0)
+
+
+@app.get("/")
+async def index() -> str:
+    return "x"
+
+
+def blocks(exported: Exported) -> list[ReceivedLog]:
+    """The records of blocks."""
+    exported.flush()
+    return [log for log in exported.sink.logs if log.record.event_name == EVENT]
+
+
+@pytest.mark.parametrize(
+    ("path", "culprit", "loop", "engine"),
+    [
+        ("blocking", "price", "asyncio", "otelkit"),
+        ("blocking", "price", "uvloop", "otelkit"),
+        ("blocking", "price", "asyncio", "sdk"),
+        ("busy", "count_to", "asyncio", "otelkit"),
+        ("busy", "count_to", "uvloop", "otelkit"),
+        ("waiting", "", "asyncio", "otelkit"),
+        ("waiting", "", "uvloop", "otelkit"),
+        ("thread", "", "asyncio", "otelkit"),
+        ("many", "", "asyncio", "otelkit"),
+    ],
+)
+def test_what_blocks_is_told_once_with_its_stack(
+    start: Callable[..., Exported], path: str, culprit: str, loop: Literal["asyncio", "uvloop"], engine: str
+) -> None:
+    """In the request's trace, with what is bound; what waits, runs in a thread, or blocks shortly many times is not."""
+    pytest.importorskip(loop)
+    exported = start(blocked_loop_s=0.2, engine=engine, metric_export_interval_s=60)
+    with served(app, loop) as url:
+        get(url)
+        time.sleep(0.25)  # the loop's timer has fired once
+        get(f"{url}/{path}")
+        if not culprit:
+            assert blocks(exported) == []
+            return
+        (log,) = blocks(exported)
+        deadline = time.monotonic() + 10
+        while not exported.sink.series("asyncio.event_loop.lag") and time.monotonic() < deadline:
+            time.sleep(0.05)  # for the lag's own timer
+            exported.flush()
+    server = exported.span(f"GET /{path}")
+    found = log.attributes
+    assert (log.record.severity_number, log.scope) == (WARN, "otelkit.asyncio")
+    assert log.body.startswith("the event loop is blocked for more than 0.2 s, in ")
+    assert found["code.file.path"] in (__file__, threading.__file__)
+    assert found["code.function.name"] == culprit
+    assert f", in {path}\n" in found["code.stacktrace"]
+    assert f", in {culprit}\n" in found["code.stacktrace"]
+    assert 0.2 <= found["asyncio.event_loop.lag"] < 0.6
+    if loop == "asyncio" or sys.version_info >= (3, 12):
+        assert log.record.trace_id.hex() == server.trace_id
+        assert log.record.span_id.hex() == server.span_id
+        assert found["request.id"] == server.attributes["request.id"]
+        assert path != "blocking" or found["plan"] == "pro"
+    assert exported.total("asyncio.event_loop.lag") >= 1
+    assert [span.name for span in exported.spans].count(f"GET /{path}") == 1
+
+
+def watching() -> bool:
+    """Whether the thread lives."""
+    return any(thread.name == THREAD for thread in threading.enumerate())
+
+
+def test_the_thread_lives_as_long_as_a_loop_is_watched(start: Callable[..., Exported]) -> None:
+    """From the first request to the loop's end; with 0 there is none; after shutdown there is none."""
+
+    def ends() -> bool:
+        deadline = time.monotonic() + 10
+        while watching() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return not watching()
+
+    start(blocked_loop_s=0.1)
+    assert not watching()
+    with served(app) as url:
+        assert not watching()
+        get(url)
+        assert watching()
+    assert ends()
+    with served(app) as url:
+        get(url)
+        assert watching()
+        otelkit.shutdown()
+        assert ends()
+    start(blocked_loop_s=0)
+    with served(app) as url:
+        get(url)
+        assert not watching()
+
+
+WATCHED = """
+import asyncio, os, sys, threading, time
+import otelkit
+from otelkit.instrumentation import runtime
+otelkit.bootstrap("x")"""
+
+
+def test_a_forked_child_watches_its_own_loop(sink: Sink, tmp_path: Path) -> None:
+    """A fork in the middle of a watched loop: the child has no thread until its own loop is watched."""
+    source = """
+def block():
+    time.sleep(0.5)
+
+def child():
+    async def main():
+        runtime.watch_running_loop()
+        await asyncio.sleep(0.1)
+        block()
+    assert threading.active_count() == 1
+    asyncio.run(main())
+    otelkit.shutdown()
+    os._exit(0)
+
+async def main():
+    runtime.watch_running_loop()
+    await asyncio.sleep(0.1)
+    return os.fork()
+
+loop = asyncio.new_event_loop()
+pid = loop.run_until_complete(main())
+if pid == 0:
+    asyncio.set_event_loop(None)
+    child()
+assert os.waitpid(pid, 0)[1] == 0
+loop.close()
+"""
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTELKIT_BLOCKED_LOOP_S": "0.1"}
+    run_python(WATCHED + source, cwd=tmp_path, environ=environ)
+    (log,) = [log for log in sink.logs if log.record.event_name == EVENT]
+    assert log.attributes["code.function.name"] == "block"
+
+
+def test_watching_costs_less_than_a_hundredth_of_a_cpu(tmp_path: Path) -> None:
+    """An idle loop with the default threshold; what it costs as well without is in the figure."""
+    source = """
+async def main():
+    runtime.watch_running_loop()
+    await asyncio.sleep(0.5)
+    before = time.process_time()
+    await asyncio.sleep(4)
+    print((time.process_time() - before) / 4)
+asyncio.run(main())
+"""
+    environ = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+    share = float(run_python(WATCHED + source, cwd=tmp_path, environ=environ).out)
+    assert share < 0.01
