@@ -129,6 +129,10 @@ class Settings:
     sanitize_headers = Setting("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS", regular_expressions, _NO_PATTERNS, "Captured headers whose values are replaced by `[REDACTED]`; authorization, cookies and the like always are.")
     exception_signal = Setting("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", choice("", "logs", "logs/dup"), "", "Exceptions: unset or `logs/dup`: a log record and a span event; `logs`: the log record alone.")
     server_timing = Setting("OTELKIT_SERVER_TIMING", boolean, True, "Return `Server-Timing: traceparent` with each response whose request is recorded.")
+    celery_context = Setting("OTELKIT_CELERY_CONTEXT", choice("parent", "link"), "parent", "`parent`: a Celery task's run continues its publisher's trace; `link`: it begins a trace of its own, with a link to it. What beat sends is always linked.")
+    celery_link_after_s = Setting("OTELKIT_CELERY_LINK_AFTER_S", number(minimum=0.0), 3600.0, "A Celery task that starts longer than this after its publishing is linked instead of continued; 0: never.", unit="s")
+    celery_monitor = Setting("OTELKIT_CELERY_MONITOR", boolean, False, "`true`: a thread of Celery beat measures the broker, as `otelkit monitor celery` does.")
+    celery_management_endpoint = Setting("OTELKIT_CELERY_MANAGEMENT_ENDPOINT", optional(url), None, "URL of RabbitMQ's management API, which knows the age of the oldest message; default: port 15672 of the broker's host.")
     runtime_metrics = Setting("OTELKIT_RUNTIME_METRICS", boolean, True, "Record CPU, memory, threads, descriptors, garbage collection and event-loop lag.")
     # -- logs
     log_level = Setting("OTELKIT_LOG_LEVEL", choice(*_LEVELS), "info", "Level from which loggers that inherit the root's level are exported; what the application prints does not change.")
