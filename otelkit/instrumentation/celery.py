@@ -49,12 +49,13 @@ def install(settings: Settings) -> Callable[[], None]:
         (signals.task_rejected, unfinished.rejected),
         (signals.task_retry, unfinished.retried),
         (signals.task_failure, unfinished.failed),
-        *([(signals.beat_init, functools.partial(_beat_begins, settings))] if settings.celery_monitor else []),
         (signals.worker_process_shutdown, functools.partial(_child_ends, settings)),
     ]
+    restore: list[Callable[[], None]] = []
+    if settings.celery_monitor:
+        receivers.append((signals.beat_init, functools.partial(_beat_begins, settings, restore)))
     for signal, receiver in receivers:
         signal.connect(receiver, weak=False)
-    restore: list[Callable[[], None]] = []
     # Registered here: the Redis transport's import is what imports redis, where no connection was made before.
     imports.when_imported("kombu.transport.redis", lambda: restore.append(silence_kombu()))
     imports.when_imported("kombu.transport.pyamqp", publishing.stamp)
@@ -70,13 +71,15 @@ def install(settings: Settings) -> Callable[[], None]:
     return undo
 
 
-def _beat_begins(settings: Settings, sender: Any, **_: Any) -> None:
+def _beat_begins(settings: Settings, restore: list[Callable[[], None]], sender: Any, **_: Any) -> None:
     """Measures the broker in a thread of beat, of which there is one to a broker."""
     from otelkit.instrumentation.celery_monitor import Monitor
 
     with guard.guarded("the start of Celery's monitor"):
         management = settings.celery_management_endpoint
-        Monitor(sender.app, interval_s=settings.metric_export_interval_s, management=management).start()
+        monitor = Monitor(sender.app, interval_s=settings.metric_export_interval_s, management=management)
+        monitor.start()
+        restore.append(monitor.stop)
 
 
 def _child_ends(settings: Settings, **_: Any) -> None:

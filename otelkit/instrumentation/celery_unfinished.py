@@ -22,6 +22,7 @@ from otelkit.instrumentation.celery_tasks import Counts, Origins, Task, carrier_
 from otelkit.runtime import guard
 from otelkit.signals import correlation, exceptions
 
+_INVALID = "celery.exceptions.InvalidTaskError"
 _UNKNOWN_TASK = "_OTHER"
 """The label of tasks that are not registered: their names come from whoever writes to the broker."""
 
@@ -58,7 +59,7 @@ class Unfinished:
     def rejected(self, message: Any, exc: BaseException | None = None, **_: Any) -> None:
         """A message that cannot be read as a task."""
         headers = {**(message.headers or {}), "delivery_info": message.delivery_info}
-        name, error = str(headers.get("task") or "message"), exceptions.type_name(exc) if exc else "InvalidTaskError"
+        name, error = str(headers.get("task") or "message"), exceptions.type_name(exc) if exc else _INVALID
         self._discard(name, headers, str(headers.get("id") or ""), "invalid", error, _UNKNOWN_TASK)
 
     def _discard(

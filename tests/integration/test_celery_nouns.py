@@ -397,6 +397,16 @@ NOUNS = [
         {"nowhere": {"messaging.client.sent.messages": 1}, "_OTHER": discarded("unknown", 0)},
     ),
     Noun(
+        "invalid",
+        lambda nouns: nouns.add.apply_async((1,), headers={"eta": "next week"}),
+        """
+        caller internal
+          publish add producer
+            process add consumer FAILURE invalid celery.exceptions.InvalidTaskError
+        """,
+        {"add": {"messaging.client.sent.messages": 1}, "_OTHER": discarded("invalid", 0)},
+    ),
+    Noun(
         "rejected",
         lambda nouns: nouns.reject.delay(),
         """
