@@ -234,6 +234,34 @@ CELERY_TASK_FAILURES = Metric(
     "Tasks that failed for good.",
     ("messaging.destination.name", "celery.task.name", "error.type"),
 )
+CELERY_TASK_DISCARDED = Metric(
+    "celery.task.discarded",
+    "counter",
+    "{message}",
+    "Task messages that a worker took up and did not run: revoked, expired, of an unknown task, invalid.",
+    ("messaging.destination.name", "celery.task.name", "celery.task.discard.reason"),
+)
+CELERY_QUEUE_MESSAGES = Metric(
+    "celery.queue.messages",
+    "observable_gauge",
+    "{message}",
+    "Task messages that wait in a queue; with OTELKIT_CELERY_MONITOR or `otelkit monitor celery`.",
+    ("messaging.destination.name", PROCESS_SLOT),
+)
+CELERY_QUEUE_AGE = Metric(
+    "celery.queue.oldest_message.age",
+    "observable_gauge",
+    "s",
+    "Time since the publishing of the oldest message in a queue; 0 where it is empty.",
+    ("messaging.destination.name", PROCESS_SLOT),
+)
+CELERY_WORKERS = Metric(
+    "celery.workers",
+    "observable_gauge",
+    "{worker}",
+    "Workers that answer over the broker.",
+    (PROCESS_SLOT,),
+)
 PROCESS_CPU_TIME = Metric("process.cpu.time", "observable_counter", "s", "CPU time of the process.", ("cpu.mode",))
 PROCESS_MEMORY_USAGE = Metric(
     "process.memory.usage", "observable_updowncounter", "By", "Resident memory of the process."

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import typer
 
-from otelkit.cli import auto, env, recover, run, status
+from otelkit.cli import auto, env, monitor, recover, run, status
 
 app = typer.Typer(
     name="otelkit",
@@ -21,6 +21,7 @@ app.command("env")(env.env)
 app.command("status")(status.status)
 app.command("recover")(recover.recover)
 app.add_typer(auto.app, name="auto")
+app.add_typer(monitor.app, name="monitor")
 
 
 def _print_version(wanted: bool) -> None:

@@ -140,6 +140,10 @@ class Settings:
     unhandled_errors = Setting("OTELKIT_UNHANDLED_ERRORS", boolean, True, "Record the errors that end the program, a thread or a task, and those that Python ignores.")
     server_timing = Setting("OTELKIT_SERVER_TIMING", boolean, True, "Return `Server-Timing: traceparent` with each response whose request is recorded.")
     blocked_loop_s = Setting("OTELKIT_BLOCKED_LOOP_S", number(maximum=3600.0), 0.25, "An event loop that answers requests and is blocked for so long gets one log record with the stack; 0: none.", unit="s")
+    celery_context = Setting("OTELKIT_CELERY_CONTEXT", choice("parent", "link"), "parent", "`parent`: a Celery task's run continues its publisher's trace; `link`: it begins a trace of its own, with a link to it. What beat sends is always linked.")
+    celery_link_after_s = Setting("OTELKIT_CELERY_LINK_AFTER_S", number(minimum=0.0), 3600.0, "A Celery task that starts longer than this after its publishing is linked instead of continued; 0: never.", unit="s")
+    celery_monitor = Setting("OTELKIT_CELERY_MONITOR", boolean, False, "`true`: a thread of Celery beat measures the broker, as `otelkit monitor celery` does.")
+    celery_management_endpoint = Setting("OTELKIT_CELERY_MANAGEMENT_ENDPOINT", optional(url), None, "URL of RabbitMQ's management API, which knows the age of the oldest message; default: port 15672 of the broker's host.")
     runtime_metrics = Setting("OTELKIT_RUNTIME_METRICS", boolean, True, "Record CPU, memory, threads, descriptors, garbage collection and event-loop lag.")
     # -- databases
     slow_query_s = Setting("OTELKIT_SLOW_QUERY_S", number(), 0.5, "A SQL statement that takes as long gets the application's line that issued it, and is one log record; 0: none is.", unit="s")

@@ -1,0 +1,133 @@
+"""What publishing and running of Celery tasks share: the instruments, the known tasks, and where a run belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.metrics import get_meter
+from opentelemetry.trace import Link, SpanContext, TraceFlags
+
+from otelkit import semconv
+from otelkit.config.settings import Settings
+from otelkit.delivery.records import Shared
+from otelkit.engine import door
+from otelkit.engine.context import SPAN_KEY, variable
+from otelkit.engine.seams import propagate
+from otelkit.instrumentation import instruments
+
+CARRIER = "otelkit"
+"""The message header that holds the trace context, what is bound, the time of publishing (seconds since the epoch), and
+where they apply `attempt` (the traceparent of the attempt that asks for another) and `beat`.
+"""
+
+_KEPT_TASKS = 1024
+_PUBLISHER = {"celery.link": "publish"}
+_ATTEMPT = {"celery.link": "attempt"}
+
+
+class Task:
+    """What all messages and runs of one task over one queue have in common."""
+
+    __slots__ = ("active", "consumed", "labels", "publish", "publish_name", "run", "run_name", "sent", "wait")
+
+    def __init__(self, name: str, destination: str, counts: Counts) -> None:
+        self.labels = {"messaging.destination.name": destination, "celery.task.name": name}
+        sent = {**self.labels, "messaging.system": "celery", "messaging.operation.name": "publish"}
+        consumed = {**self.labels, "messaging.system": "celery", "messaging.operation.name": "process"}
+        self.publish_name = f"publish {name}"
+        self.publish = Shared({**sent, "messaging.operation.type": "send"})
+        self.run_name = f"process {name}"
+        self.run = Shared({**consumed, "messaging.operation.type": "process"})
+        self.sent = door.adds(counts.sent, sent)
+        self.consumed = door.adds(counts.consumed, consumed)
+        self.active = door.adds(counts.active, self.labels)
+        self.wait = door.records(counts.wait, self.labels)
+
+
+class Counts:
+    """The instruments, and the tasks that are known."""
+
+    def __init__(self) -> None:
+        meter = get_meter("otelkit.celery")
+        self.tracer = door.tracer("otelkit.celery")
+        self.sent = instruments.counter(meter, semconv.MESSAGING_SENT)
+        self.duration = instruments.histogram(meter, semconv.MESSAGING_PROCESS_DURATION)
+        self.wait = instruments.histogram(meter, semconv.CELERY_TASK_QUEUE_DURATION)
+        self.active = instruments.up_down_counter(meter, semconv.CELERY_TASK_ACTIVE)
+        self.consumed = instruments.counter(meter, semconv.MESSAGING_CONSUMED)
+        self.retries = instruments.counter(meter, semconv.CELERY_TASK_RETRIES)
+        self.failures = instruments.counter(meter, semconv.CELERY_TASK_FAILURES)
+        self.discarded = instruments.counter(meter, semconv.CELERY_TASK_DISCARDED)
+        self._tasks: dict[tuple[str, str], Task] = {}
+
+    def task(self, name: str, destination: str) -> Task:
+        """What is known of a task over a queue."""
+        found = self._tasks.get((name, destination))
+        if found is None:
+            if len(self._tasks) >= _KEPT_TASKS:
+                self._tasks.clear()
+            found = self._tasks[(name, destination)] = Task(name, destination, self)
+        return found
+
+    def ended(self, task: Task, state: str, error: str | None, elapsed_s: float, context: Context) -> None:
+        """Measures a run that is over."""
+        labels = {
+            **task.labels,
+            "messaging.system": "celery",
+            "messaging.operation.name": "process",
+            "celery.task.state": state,
+        }
+        if error is not None:
+            labels["error.type"] = error
+        self.duration.record(elapsed_s, labels, context)
+
+
+def carrier_in(headers: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Our header among a message's; empty where the caller is not recorded."""
+    found = (headers or {}).get(CARRIER)
+    return found if isinstance(found, dict) else {}
+
+
+class Origins:
+    """Decides whether a run continues its publisher's trace or begins one of its own with a link to it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._links = settings.celery_context == "link"
+        self._link_after_s = settings.celery_link_after_s
+
+    def of(self, carrier: Mapping[str, Any], now_s: float) -> tuple[Context, list[Link] | None]:
+        """The context that a run begins in, and its links."""
+        sent = carrier.get("context")
+        context = propagate.extract(sent or {}, variable.get())
+        links: list[Link] | None = None
+        if sent and self._apart(carrier, now_s):
+            publisher = context.get(SPAN_KEY)
+            if publisher is not None:
+                links = [Link(publisher.get_span_context(), _PUBLISHER)]
+                context = Context({key: value for key, value in context.items() if key != SPAN_KEY})
+        attempt = _span_context(carrier["attempt"]) if "attempt" in carrier else None
+        if attempt is not None:
+            links = [*(links or ()), Link(attempt, _ATTEMPT)]
+        return context, links
+
+    def _apart(self, carrier: Mapping[str, Any], now_s: float) -> bool:
+        if self._links or carrier.get("beat"):
+            return True
+        published_s = carrier.get("published")
+        return (
+            bool(self._link_after_s)
+            and isinstance(published_s, (int, float))
+            and (now_s - published_s > self._link_after_s)
+        )
+
+
+def _span_context(traceparent: object) -> SpanContext | None:
+    if not isinstance(traceparent, str):
+        return None
+    try:
+        _, trace_id, span_id, flags = traceparent.split("-")
+        return SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(int(flags, 16)))
+    except ValueError:
+        return None
