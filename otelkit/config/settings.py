@@ -129,6 +129,7 @@ class Settings:
     sanitize_headers = Setting("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS", regular_expressions, _NO_PATTERNS, "Captured headers whose values are replaced by `[REDACTED]`; authorization, cookies and the like always are.")
     exception_signal = Setting("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", choice("", "logs", "logs/dup"), "", "Exceptions: unset or `logs/dup`: a log record and a span event; `logs`: the log record alone.")
     server_timing = Setting("OTELKIT_SERVER_TIMING", boolean, True, "Return `Server-Timing: traceparent` with each response whose request is recorded.")
+    redis_prefixes = Setting("OTELKIT_REDIS_PREFIXES", comma_list, _NO_NAMES, "Prefixes of Redis keys and channels that may be recorded, `session:,cart:`: cache hits and misses are told apart by them, and Pub/Sub messages named.")
     runtime_metrics = Setting("OTELKIT_RUNTIME_METRICS", boolean, True, "Record CPU, memory, threads, descriptors, garbage collection and event-loop lag.")
     # -- logs
     log_level = Setting("OTELKIT_LOG_LEVEL", choice(*_LEVELS), "info", "Level from which loggers that inherit the root's level are exported; what the application prints does not change.")

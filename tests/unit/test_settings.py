@@ -76,6 +76,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "OTELKIT_AUTO": ("on", True),
     "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ("redis, httpx", ("redis", "httpx")),
     "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN": ("logs/dup", "logs/dup"),
+    "OTELKIT_REDIS_PREFIXES": ("cart:, session:", ("cart:", "session:")),
     "OTELKIT_SERVER_TIMING": ("no", False),
     "OTELKIT_RUNTIME_METRICS": ("off", False),
     "OTELKIT_LOG_LEVEL": ("warning", "warning"),
