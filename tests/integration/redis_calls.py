@@ -307,9 +307,15 @@ async def stream_in_a_trace_async(servers: Servers) -> None:
 
 
 def handled(servers: Servers) -> None:
+    """The handler's own command is part of the message's trace."""
     seen: list[Any] = []
+
+    def handle(message: Any) -> None:
+        client.get(SECRET)
+        seen.append(message)
+
     with servers.client() as client, client.pubsub(ignore_subscribe_messages=True) as listener:
-        listener.subscribe(**{SECRET: seen.append})
+        listener.subscribe(**{SECRET: handle})
         _until(lambda: listener.get_message(timeout=0.1) or client.pubsub_numsub(SECRET)[0][1])
         with servers.caller():
             client.publish(SECRET, json.dumps(message_context.with_context({"order": SECRET})))
@@ -320,7 +326,7 @@ async def handled_async(servers: Servers) -> None:
     seen: list[Any] = []
 
     async def handle(message: Any) -> None:
-        await asyncio.sleep(0)
+        await client.get(SECRET)
         seen.append(message)
 
     async with servers.aclient() as client, client.pubsub() as listener:
@@ -424,7 +430,7 @@ def lookups(servers: Servers) -> None:
         client.hset("cart:h", "f", 1)
         client.get("cart:1")
         client.get(b"cart:2")
-        client.mget("cart:1", "session:1", "session:2", SECRET)
+        client.mget("cart:1", "session:1", "session:2", SECRET, "other")
         client.hmget("cart:h", "f", "g")
 
 

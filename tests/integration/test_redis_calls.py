@@ -110,6 +110,7 @@ IN_POOL = (
     measured("db.client.connection.count", 0, db__client__connection__state="used"),
     measured("db.client.connection.pending_requests", 0),
 )
+IN_HANDLER = Span("GET", {"db.operation.name": "GET"}, parent="process")
 IN_CLUSTER = (
     measured("db.client.connection.count", ..., db__client__connection__state="idle"),
     measured("db.client.connection.count", 0, db__client__connection__state="used"),
@@ -189,10 +190,14 @@ ROWS = [
             message("process", "orders", linked="sender"),
         ),
     ),
-    Row(do.handled, (got("PUBLISH"), message("process", parent=None, linked="caller")), (consumed("process"), HANDLED)),
+    Row(
+        do.handled,
+        (got("PUBLISH"), message("process", parent=None, linked="caller"), IN_HANDLER),
+        (consumed("process"), HANDLED),
+    ),
     Row(
         do.handled_async,
-        (got("PUBLISH"), message("process", parent=None, linked="caller")),
+        (got("PUBLISH"), message("process", parent=None, linked="caller"), IN_HANDLER),
         (consumed("process"), HANDLED),
     ),
     Row(
@@ -250,9 +255,10 @@ ROWS = [
             measured("redis.client.cache.lookups", 2, redis__key__prefix="cart:", redis__cache__result="miss"),
             measured("redis.client.cache.lookups", 1, redis__key__prefix="session:", redis__cache__result="hit"),
             measured("redis.client.cache.lookups", 1, redis__key__prefix="session:", redis__cache__result="miss"),
-            measured("redis.client.cache.lookups", 1, redis__key__prefix="_OTHER", redis__cache__result="hit"),
+            measured("redis.client.cache.lookups", 1, redis__key__prefix="ca", redis__cache__result="hit"),
+            measured("redis.client.cache.lookups", 1, redis__key__prefix="_OTHER", redis__cache__result="miss"),
         ),
-        {"redis_prefixes": "cart:,session:"},
+        {"redis_prefixes": "ca,cart:,session:"},
         caller=False,
     ),
     Row(do.pool, (failed("GET", ERRORS + "ConnectionError"),), IN_POOL),
