@@ -16,6 +16,7 @@ REDACTED = "REDACTED"
 
 # What follows a question mark, up to white space; the quotation mark behind it is the line's, not the query's.
 _QUERY = re.compile(r"\?(\S+?)(?=[\"']?(?:\s|$))")
+_USER = re.compile(r"://[^/\s?#@]+@")
 _SECRET_FIELDS = ("args", "kwargs", "return_value")
 
 
@@ -26,6 +27,8 @@ def message(record: LogRecord) -> str:
 
 def _without_query_values(record: LogRecord) -> str:
     text = record.getMessage()
+    if "@" in text:
+        text = _USER.sub("://", text)
     return _QUERY.sub(lambda found: f"?{safe_query(found[1])}", text) if "?" in text else text
 
 
