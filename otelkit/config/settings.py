@@ -144,6 +144,7 @@ class Settings:
     celery_link_after_s = Setting("OTELKIT_CELERY_LINK_AFTER_S", number(minimum=0.0), 3600.0, "A Celery task that starts longer than this after its publishing is linked instead of continued; 0: never.", unit="s")
     celery_monitor = Setting("OTELKIT_CELERY_MONITOR", boolean, False, "`true`: a thread of Celery beat measures the broker, as `otelkit monitor celery` does.")
     celery_management_endpoint = Setting("OTELKIT_CELERY_MANAGEMENT_ENDPOINT", optional(url), None, "URL of RabbitMQ's management API, which knows the age of the oldest message; default: port 15672 of the broker's host.")
+    redis_prefixes = Setting("OTELKIT_REDIS_PREFIXES", comma_list, _NO_NAMES, "Prefixes of Redis keys and channels that may be recorded, `session:,cart:`: cache hits and misses are told apart by them, and Pub/Sub messages named.")
     runtime_metrics = Setting("OTELKIT_RUNTIME_METRICS", boolean, True, "Record CPU, memory, threads, descriptors, garbage collection and event-loop lag.")
     # -- databases
     slow_query_s = Setting("OTELKIT_SLOW_QUERY_S", number(), 0.5, "A SQL statement that takes as long gets the application's line that issued it, and is one log record; 0: none is.", unit="s")

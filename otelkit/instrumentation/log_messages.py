@@ -18,6 +18,7 @@ REDACTED = "REDACTED"
 _QUERY = re.compile(r"\?(\S+?)(?=[\"']?(?:\s|$))")
 _ARGUMENTS = re.compile(r"((?:Handle|callback) [\w.<>]+)\(.*\)")
 _RESULT = re.compile(r"\bresult=.*>")
+_USER = re.compile(r"://[^/\s?#@]+@")
 _SECRET_FIELDS = ("args", "kwargs", "return_value")
 
 
@@ -28,6 +29,8 @@ def message(record: LogRecord) -> str:
 
 def _without_query_values(record: LogRecord) -> str:
     text = record.getMessage()
+    if "@" in text:
+        text = _USER.sub("://", text)
     return _QUERY.sub(lambda found: f"?{safe_query(found[1])}", text) if "?" in text else text
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from otelkit.config.settings import Settings
 from otelkit.errors import UnsupportedLibrary
-from otelkit.instrumentation import blocked_loops, doubles, imports, sentry, unhandled
+from otelkit.instrumentation import blocked_loops, doubles, http_clients, imports, sentry, unhandled
 from otelkit.instrumentation.library import CONTRIB_MODULES, DRIVERS, LIBRARIES, NEVER_BY_THEMSELVES, Library
 from otelkit.runtime import guard
 from otelkit.versions import installed_version
@@ -174,7 +174,7 @@ class Registry:
             self.decisions[decision.library] = replace(decision, choice="off", reason=str(conflict))
             return
         instrumentor = entry.load()()
-        instrumentor.instrument(skip_dep_check=True)
+        instrumentor.instrument(skip_dep_check=True, **http_clients.options(entry.name))
         self._undo.append((decision.library, instrumentor.uninstrument))
         self.decisions[decision.library] = replace(decision, active=True)
 

@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+import redis.asyncio.cluster
+import redis.asyncio.connection
+import redis.cluster
+import redis.connection
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -136,9 +140,32 @@ def test_contrib_instead(start: Callable[..., Exported], redis_url: str) -> None
 
 
 def test_switched_off_again(start: Callable[..., Exported]) -> None:
-    """After shutdown the methods are the library's own."""
-    before: Any = redis.Redis.execute_command
+    """After shutdown every method is the library's own."""
+    before = methods()
     start()
-    assert redis.Redis.execute_command is not before
+    wrapped = {name for name, method in methods().items() if method is not before[name]}
+    assert {name.rpartition(".")[2] for name in wrapped} == {
+        "execute_command",
+        "immediate_execute_command",
+        "execute",
+        "handle_message",
+        "get_connection",
+        "compute",
+        "__init__",
+    }
     otelkit.shutdown()
-    assert redis.Redis.execute_command is before
+    assert methods() == before
+
+
+def methods() -> dict[str, Any]:
+    """What is wrapped, and all that stands beside it in the same classes."""
+    modules: tuple[Any, ...] = (redis.client, redis.cluster, redis.connection, redis.backoff, redis.exceptions)
+    asynchronous = (redis.asyncio.client, redis.asyncio.cluster, redis.asyncio.connection)
+    return {
+        f"{cls.__module__}.{cls.__name__}.{name}": method
+        for module in (*modules, *asynchronous)
+        for cls in vars(module).values()
+        if isinstance(cls, type) and cls.__module__ == module.__name__
+        for name, method in vars(cls).items()
+        if callable(method)
+    }

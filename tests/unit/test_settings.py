@@ -82,6 +82,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "OTELKIT_BAGGAGE_IN": ("tenant, plan", ("tenant", "plan")),
     "OTELKIT_BAGGAGE_OUT": ("tenant", ("tenant",)),
     "OTELKIT_UNHANDLED_ERRORS": ("off", False),
+    "OTELKIT_REDIS_PREFIXES": ("cart:, session:", ("cart:", "session:")),
     "OTELKIT_SERVER_TIMING": ("no", False),
     "OTELKIT_BLOCKED_LOOP_S": ("0.1", 0.1),
     "OTELKIT_CELERY_CONTEXT": ("link", "link"),

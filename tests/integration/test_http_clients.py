@@ -1,0 +1,127 @@
+"""Outgoing HTTP by contrib, held to otelkit's rules: one span a call, a child's headers, no values of parameters."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+import requests
+import urllib3
+
+import otelkit
+from tests.integration.conftest import Exported
+from tests.support.contrib import needs_contrib
+
+SECRET = "canary"
+
+
+class Server(ThreadingHTTPServer):
+    """Answers `/<status>` with it, and keeps the contexts that came."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.contexts: list[str] = []
+        self.paths: list[str] = []
+
+
+class Answer(BaseHTTPRequestHandler):
+    """One answer."""
+
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.contexts.append(self.headers["traceparent"])
+        self.server.paths.append(self.path)
+        self.send_response(int(self.path[1:4]))
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: Any) -> None:
+        """Not to the tests' output."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A real server on loopback."""
+    with Server() as found:
+        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+def by_httpx(url: str) -> None:
+    httpx.get(url)
+
+
+def by_httpx_async(url: str) -> None:
+    async def get() -> None:
+        async with httpx.AsyncClient() as client:
+            await client.get(url)
+
+    asyncio.run(get())
+
+
+def by_requests(url: str) -> None:
+    requests.get(url)
+
+
+def by_urllib3(url: str) -> None:
+    with urllib3.PoolManager() as pool:
+        pool.request("GET", url)
+
+
+def by_aiohttp(url: str) -> None:
+    aiohttp = pytest.importorskip("aiohttp")
+
+    async def get() -> None:
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            await answer.read()
+
+    asyncio.run(get())
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+@pytest.mark.parametrize(
+    ("call", "scope"),
+    [
+        pytest.param(by_httpx, "httpx", marks=needs_contrib("httpx")),
+        pytest.param(by_httpx_async, "httpx", marks=needs_contrib("httpx")),
+        pytest.param(by_requests, "requests", marks=needs_contrib("requests")),
+        pytest.param(by_urllib3, "urllib3", marks=needs_contrib("urllib3")),
+        pytest.param(by_aiohttp, "aiohttp_client", marks=needs_contrib("aiohttp-client")),
+    ],
+)
+def test_a_call_is_one_span(
+    start: Callable[..., Exported], server: Server, call: Callable[[str], None], scope: str, status: int
+) -> None:
+    """Child of the caller, named by the method, with status; the server gets its context; no secret is recorded."""
+    exported = start(runtime_metrics=False)
+    address = f"127.0.0.1:{server.server_port}/{status}"
+    with otelkit.span("caller"):
+        call(f"http://{SECRET}:{SECRET}@{address}?token={SECRET}&user={SECRET}")
+    span, caller = exported.span("GET"), exported.span("caller")
+    assert (span.scope.rpartition(".")[2], span.span.kind, span.parent_id) == (scope, 3, caller.span_id)
+    assert len(exported.spans) == 2
+    assert span.span.status.code == (2 if status >= 400 else 0)
+    assert (
+        span.attributes.items()
+        >= {
+            "http.request.method": "GET",
+            "http.response.status_code": status,
+            "url.full": f"http://{address}?token=REDACTED&user=REDACTED",
+        }.items()
+    )
+    assert span.attributes.get("error.type") == (str(status) if status >= 400 else None)
+    assert [context.split("-")[2] for context in server.contexts] == [span.span_id]
+    assert server.paths == [f"/{status}?token={SECRET}&user={SECRET}"]
+    assert exported.total("http.client.request.duration", http__response__status_code=status) == 1
+    assert SECRET not in str(exported.sink.spans) + str(exported.sink.metrics) + str(exported.sink.logs)
