@@ -186,7 +186,7 @@ def discarded(reason: str, times_sent: int = 1) -> dict[str, int]:
 def revoke_first(nouns: Nouns) -> None:
     """Before it is sent: the worker knows by then."""
     task_id = str(uuid.uuid4())
-    assert nouns.app.control.revoke(task_id, reply=True, timeout=10)
+    assert nouns.app.control.revoke(task_id, reply=True, timeout=10, limit=1)
     nouns.seldom.apply_async(task_id=task_id)
 
 
