@@ -8,12 +8,22 @@ from typing import Any
 
 import httpx
 import pytest
+import starlette
 
 import otelkit
 from tests.integration.conftest import Exported, Serve
 from tests.integration.web_apps import CASES, ITEM_LABELS, one
 from tests.integration.web_cases import SECRET, Case
 
+STARLETTE = tuple(map(int, starlette.__version__.split(".")[:2]))
+LEAKS = "leaves streams of its own open below BaseHTTPMiddleware"
+OTHERWISE = {
+    "a stream that fails": "raises it within a group",
+    "BaseHTTPMiddleware around": LEAKS,
+    "BaseHTTPMiddleware inside": LEAKS,
+    "an error through BaseHTTPMiddleware": LEAKS,
+    "both inside": LEAKS,
+}
 DURATION = "http.server.request.duration"
 
 
@@ -21,6 +31,8 @@ DURATION = "http.server.request.duration"
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.noun)
 def test_what_is_recorded(start: Callable[..., Exported], serve: Serve, case: Case) -> None:
     """Exactly these spans under these parents, exactly these series, and no value of a client's anywhere."""
+    if STARLETTE < (0, 40) and case.noun in OTHERWISE:
+        pytest.skip(f"Starlette before 0.40 {OTHERWISE[case.noun]}")
     app = case.app() if case.before else None
     exported = start(**case.settings)
     with serve(app if app is not None else case.app(), **case.served) as url:
@@ -73,6 +85,7 @@ def by_transport(app: Any) -> int:
     return asyncio.run(answer())
 
 
+@pytest.mark.skipif(STARLETTE < (0, 40), reason="Starlette's TestClient before 0.40 leaves streams of its own open")
 @pytest.mark.parametrize("client", [by_test_client, by_transport])
 @pytest.mark.parametrize("traced", [False, True], ids=["alone", "in a span"])
 def test_clients_without_a_server(start: Callable[..., Exported], client: Callable[[Any], int], traced: bool) -> None:
