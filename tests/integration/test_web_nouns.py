@@ -16,9 +16,13 @@ from tests.integration.web_apps import CASES, ITEM_LABELS, one
 from tests.integration.web_cases import SECRET, Case
 
 STARLETTE = tuple(map(int, starlette.__version__.split(".")[:2]))
+LEAKS = "leaves streams of its own open below BaseHTTPMiddleware"
 OTHERWISE = {
     "a stream that fails": "raises it within a group",
-    "both inside": "leaves a stream of its own open, and is warned of it",
+    "BaseHTTPMiddleware around": LEAKS,
+    "BaseHTTPMiddleware inside": LEAKS,
+    "an error through BaseHTTPMiddleware": LEAKS,
+    "both inside": LEAKS,
 }
 DURATION = "http.server.request.duration"
 
@@ -81,7 +85,7 @@ def by_transport(app: Any) -> int:
     return asyncio.run(answer())
 
 
-@pytest.mark.filterwarnings("ignore:The anyio.abc.BlockingPortal alias:DeprecationWarning")  # Starlette of 2024
+@pytest.mark.skipif(STARLETTE < (0, 40), reason="Starlette's TestClient before 0.40 leaves streams of its own open")
 @pytest.mark.parametrize("client", [by_test_client, by_transport])
 @pytest.mark.parametrize("traced", [False, True], ids=["alone", "in a span"])
 def test_clients_without_a_server(start: Callable[..., Exported], client: Callable[[Any], int], traced: bool) -> None:
