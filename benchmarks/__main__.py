@@ -89,7 +89,7 @@ def _memory(options: argparse.Namespace) -> tuple[object, bool]:
 
 
 def _soak(options: argparse.Namespace) -> tuple[object, bool]:
-    found = measure_soak(options.peers, seconds=60 * options.minutes, seed=options.seed)
+    found = measure_soak(options.peers, seconds=60 * options.minutes, seed=options.seed, otelcol=options.otelcol)
     print(f"\n{shown_soak(found)}", flush=True)
     holds = not any(result.failures() for name, result in found.items() if name == "otelkit")
     return {name: asdict(result) for name, result in found.items()}, holds
@@ -129,6 +129,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--memory-requests", type=_positive, default=100_000, help="(%(default)s)")
     parser.add_argument("--minutes", type=_positive_time, default=30.0, help="how long the soak is (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the soak's outages and restarts (%(default)s)")
+    parser.add_argument("--otelcol", action="store_true", help="have a real one between the soak and its collector")
     parser.add_argument("--latency-rounds", type=_positive, default=10, help="(%(default)s)")
     parser.add_argument("--latency-requests", type=_positive, default=6000, help="of a server, a round (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
@@ -36,8 +35,7 @@ class Part(Protocol):
         """In a forked child: lets go of what is the parent's; returns what takes its place there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extras:
+class Extras(NamedTuple):
     """The receivers of one opening.
 
     `by_default`: nobody named an exporter, a developer looks at a terminal. `captured`: a test looks, and nothing
@@ -70,7 +68,7 @@ class Extras:
         """
         from otelkit.pull.endpoint import Pull
 
-        return replace(self, parts=(*self.parts, _Pull(Pull(settings))))
+        return self._replace(parts=(*self.parts, _Pull(Pull(settings))))
 
     def share(self, shared: SharedMetrics) -> None:
         """Has whoever pulls get what all processes of the group say."""

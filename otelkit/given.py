@@ -6,8 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.sdk._logs import LogRecordProcessor
 from opentelemetry.sdk.metrics.export import MetricReader
@@ -45,8 +44,7 @@ _DECIDES: Mapping[str, Signal] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """What one call of `bootstrap` was given; the fields are its keyword arguments."""
 
     sampler: Sampler | None = None
@@ -63,11 +61,10 @@ class Given:
         While a test captures, only what shapes a record is there: nothing may leave the process, and every span is
         recorded.
         """
-        shaping = replace(receivers, ids=self.id_generator, limits=self.span_limits, views=self.views)
+        shaping = receivers._replace(ids=self.id_generator, limits=self.span_limits, views=self.views)
         if captured:
             return shaping
-        return replace(
-            shaping,
+        return shaping._replace(
             span_processors=(*self.span_processors, *receivers.span_processors),
             log_processors=(*self.log_record_processors, *receivers.log_processors),
             metric_readers=(*self.metric_readers, *receivers.metric_readers),
@@ -77,10 +74,10 @@ class Given:
     def differences(self, now: Given) -> list[str]:
         """What a later call was given otherwise. An object is the same where it is the very same."""
         changed = []
-        for field in fields(self):
-            before, after = (_listed(getattr(each, field.name)) for each in (self, now))
+        for field, *both in zip(self._fields, self, now, strict=True):
+            before, after = map(_listed, both)
             if list(map(id, before)) != list(map(id, after)):
-                changed.append(f"{field.name}: other objects ({_kinds(before)} before, {_kinds(after)} now)")
+                changed.append(f"{field}: other objects ({_kinds(before)} before, {_kinds(after)} now)")
         return changed
 
     def without_effect(self, foreign: Sequence[Signal]) -> list[str]:

@@ -9,10 +9,9 @@ from pathlib import Path
 from otelkit.config.settings import SIGNALS, Settings
 from otelkit.delivery.caps import Caps
 from otelkit.delivery.destination import destination
-from otelkit.delivery.options import PipelineOptions
+from otelkit.delivery.options import PipelineOptions, RecorderOptions
 from otelkit.delivery.places import folder_name
 from otelkit.delivery.queue import QueueLimits
-from otelkit.delivery.recorder import RecorderOptions
 from otelkit.delivery.spool import SpoolOptions
 from otelkit.runtime.state import state_directory
 from otelkit.signals.redaction import Redaction

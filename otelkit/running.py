@@ -264,7 +264,7 @@ class Running:
         receivers = self.given.beside(self._extras.receivers, captured=self._extras.captured)
         providers = self._providers
         # A reader belongs to one provider: where the metrics' is someone else's, to that one.
-        ours = replace(receivers, metric_readers=()) if "metrics" in providers.foreign else receivers
+        ours = receivers._replace(metric_readers=()) if "metrics" in providers.foreign else receivers
         shared = None if self._extras.captured else self._shared
         opening = open_engine(self.settings, self.resource, self._pipeline, ours, shared)
         providers.tracer.open(opening.tracing)
@@ -292,9 +292,12 @@ class Running:
         self._pipeline = self._open_pipeline()
         self._shared = self._share()
         if not self.ended:
-            self._providers.meter.after_fork()
-            self._open_engine()
-            self._pipeline.arm()
+            self._reopen()
+
+    def _reopen(self) -> None:
+        self._providers.meter.after_fork()
+        self._open_engine()
+        self._pipeline.arm()
 
     def ledger_observations(self) -> Iterator[Observation]:
         """The ledger as the metric `otelkit.records`; the outcome `dropped` carries its reason."""
@@ -340,15 +343,22 @@ class Disabled(Running):
     state = "disabled"
 
     def start(self) -> None:
-        propagate.set_global_textmap(propagator(self.settings.propagators))
-        before.live = True
+        self._switch_on()
         logger.info("otelkit %s: disabled by OTEL_SDK_DISABLED", installed_version("otelkit"))
 
     def pause(self) -> None:
         """Nothing is on."""
 
     def resume(self) -> None:
+        self._switch_on()
+
+    def _switch_on(self) -> None:
+        self._providers.close()  # an earlier start has left them open
         propagate.set_global_textmap(propagator(self.settings.propagators))
+        before.live = True
+
+    def _reopen(self) -> None:
+        """In a forked child nothing is on either."""
 
     def line(self) -> str:
         return "disabled by OTEL_SDK_DISABLED"

@@ -7,8 +7,7 @@ have one (https://opentelemetry.io/docs/specs/semconv/); where they have none, t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal[
     "counter",
@@ -36,8 +35,7 @@ RESERVED_PREFIXES = ("http.", "db.", "messaging.", "otel.", "otelkit.")
 _PROMETHEUS_UNITS = {"s": "seconds", "By": "bytes"}
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(NamedTuple):
     """One metric: what it is called, what it counts, and which labels it may carry."""
 
     name: str

@@ -19,6 +19,7 @@ from benchmarks.cpu import resident_bytes
 from benchmarks.environments import micro_environment
 from benchmarks.processes import Child, child, clean_environment
 from benchmarks.soak.balance import balance, left_by_the_killed, reported, uncounted
+from benchmarks.soak.otelcol import Otelcol
 from benchmarks.soak.result import Result, Sample
 from benchmarks.soak.schedule import STOPS, Event, schedule, warm_up_s
 from benchmarks.soak.service import Service, Start
@@ -34,23 +35,31 @@ _DRAINED_TIMEOUT_S = 120.0
 _POINTS_INTERVAL_MS = "1000"
 
 
-def measure(peers: Sequence[str], *, seconds: float, seed: int) -> dict[str, Result]:
-    """The same soak for each of PEERS that is among these, at the same time, so that other load hits all alike."""
+def measure(peers: Sequence[str], *, seconds: float, seed: int, otelcol: bool = False) -> dict[str, Result]:
+    """The same soak for each of PEERS that is among these, at the same time, so that other load hits all alike.
+
+    With `otelcol` a real one is between services and collector, and what is lost is lost end to end.
+    """
     python = micro_environment()
     chosen = [name for name in PEERS if name in peers]
     events = schedule(seed, seconds)
     outages, stops = (sum(event.what in words for event in events) for words in (FAILURES, STOPS))
     print(f"{seconds / 60:g} minutes with {outages} outages and {stops} restarts", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="otelkit-bench-") as temporary, ThreadPoolExecutor() as pool:
-        results = [pool.submit(_soaked, name, python, Path(temporary, name), seconds, events) for name in chosen]
-        return {name: result.result() for name, result in zip(chosen, results, strict=True)}
+        found = {name: pool.submit(_soaked, name, python, Path(temporary, name), seconds, events, otelcol)
+                 for name in chosen}  # fmt: skip
+        return {name: result.result() for name, result in found.items()}
 
 
-def _soaked(name: str, python: Path, folder: Path, seconds: float, events: Sequence[Event]) -> Result:
+def _soaked(name: str, python: Path, folder: Path, seconds: float, events: Sequence[Event], otelcol: bool) -> Result:
     folder.mkdir()
     with ExitStack() as stack:
         environ, log = clean_environment(), folder / "collector.log"
+        collector: Child | Otelcol
         collector = stack.enter_context(child(sys.executable, "benchmarks.collector", environ=environ, log=log))
+        if otelcol:
+            collector = Otelcol(collector, folder)
+            stack.callback(collector.kill)
         return _Soak(name, python, folder, collector, stack).run(seconds, events)
 
 
@@ -59,7 +68,7 @@ class _Soak:
     takes little with it. What still runs at a failure ends with `stack`.
     """
 
-    def __init__(self, name: str, python: Path, folder: Path, collector: Child, stack: ExitStack) -> None:
+    def __init__(self, name: str, python: Path, folder: Path, collector: Child | Otelcol, stack: ExitStack) -> None:
         self._name = name
         self._collector = collector
         state = folder / "state"

@@ -6,9 +6,8 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from otelkit.config.hints import hints
 from otelkit.config.not_honoured import NOT_HONOURED
@@ -24,8 +23,7 @@ _KEYS: Mapping[str, Setting[object]] = {setting.key: setting for setting in TABL
 _AS_A_KEY = re.compile(rb"""(?:^|[.{,])[ \t]*(["']?)otelkit\1[ \t]*[].=]|[.]otelkit""", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """The settings, what was wrong with their sources, and what is allowed and was hardly meant; each is a full
     sentence, secrets masked.
     """

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar, overload
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar, overload
 
 from typing_extensions import Self
 
@@ -109,16 +108,14 @@ class Duration(Setting[float]):
         self.key_unit = "s"
 
 
-@dataclass(frozen=True, slots=True)
-class NotHonoured:
+class NotHonoured(NamedTuple):
     """A standard variable that otelkit does not act on, and why; set, it is named in one WARNING."""
 
     env: str
     doc: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """A setting's value, the text it was read from (empty for a default) and the source of it."""
 
     value: object
@@ -126,8 +123,7 @@ class Resolved:
     source: Source
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """A text that a setting does not allow: where it was found, what it said (masked), what is allowed."""
 
     name: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from opentelemetry.trace import Link
 from opentelemetry.trace.status import Status
@@ -30,8 +30,7 @@ _FEW = 16
 _PLACE_BYTES = 64  # of an attribute, an event, an item of a list, beside what is in it
 
 
-@dataclass(frozen=True, slots=True)
-class Caps:
+class Caps(NamedTuple):
     """The most bytes (UTF-8) of one text and of one record, its shared attributes aside."""
 
     value_bytes: int = 64 * 1024

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from otelkit.delivery.ring import About
 
@@ -12,8 +14,7 @@ _GROUPS = Path("/proc/self/cgroup")
 _GROUPS_ROOT = Path("/sys/fs/cgroup")
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(NamedTuple):
     """How a process ended: in a word, and in a sentence's words."""
 
     name: str
@@ -29,15 +30,29 @@ def boot_id() -> str:
 
 
 def oom_kills() -> int:
-    """How many processes of this control group (v2) were killed because it was out of memory; 0 where that is not
-    known.
+    """How many processes of this control group were killed because it was out of memory; 0 where that is not known."""
+    for counts in _oom_counts():
+        with contextlib.suppress(OSError, ValueError):
+            for line in counts.read_text().splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+    return 0
+
+
+def _oom_counts() -> Iterator[Path]:
+    """Where the kernel may count them. A container without a namespace for its groups has the host's path, and at the
+    root what is its own.
     """
     try:
-        path = next(line[3:] for line in _GROUPS.read_text().splitlines() if line.startswith("0::"))
-        events = (_GROUPS_ROOT / path.lstrip("/") / "memory.events").read_text()
-        return next(int(line.split()[1]) for line in events.splitlines() if line.startswith("oom_kill "))
-    except (OSError, StopIteration, ValueError):
-        return 0
+        groups = [line.split(":", 2) for line in _GROUPS.read_text().splitlines()]
+    except OSError:
+        return
+    for _, controllers, path in groups:
+        for within in (path.lstrip("/"), ""):
+            if not controllers:  # v2
+                yield _GROUPS_ROOT / within / "memory.events"
+            elif "memory" in controllers.split(","):  # v1
+                yield _GROUPS_ROOT / "memory" / within / "memory.oom_control"
 
 
 def cause_of(about: About, traceback: str) -> Cause:

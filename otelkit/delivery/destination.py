@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from otelkit.config.settings import Settings, Signal
 from otelkit.delivery.compression import Compression
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(NamedTuple):
     """Everything a transport needs to reach the next hop with one signal; times in seconds."""
 
     signal: Signal

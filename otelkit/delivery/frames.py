@@ -22,7 +22,7 @@ found by its first four bytes and its header's checksum.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 from zlib import crc32
 
 SYNC = b"OTKF"
@@ -34,8 +34,7 @@ _CHECKSUM = struct.Struct("<I")
 HEADER_BYTES = _FIELDS.size + _CHECKSUM.size
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """One frame's header; `offset` is where the frame begins in its segment."""
 
     offset: int

@@ -283,11 +283,10 @@ def pages(directory: Path) -> Iterator[tuple[Path, LedgerPage]]:
         yield path, page
 
 
-def take_dead_pages(directory: Path) -> list[LedgerPage]:
+def take_dead_pages(directory: Path) -> Iterator[LedgerPage]:
     """Reads and removes the pages of processes that ended without closing theirs; each page is taken by one process
-    only.
+    only, and removed when the next one is asked for: who is killed before it has told of a page leaves it.
     """
-    taken = []
     for path, _ in pages(directory):
         try:
             fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -295,10 +294,9 @@ def take_dead_pages(directory: Path) -> list[LedgerPage]:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            taken.append(read_page(path))
+            yield read_page(path)
             path.unlink()
         except (OSError, ValueError):
             continue
         finally:
             os.close(fd)
-    return taken

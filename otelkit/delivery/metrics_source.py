@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from opentelemetry.sdk.metrics.export import MetricsData
 
@@ -32,8 +31,7 @@ class MetricsSource(Protocol):
         """In a forked child: lets go of what is the parent's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Collection:
+class Collection(NamedTuple):
     """One collection on its way to the encoder; `key` as for `Pipeline.metrics`."""
 
     data: MetricsData

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from otelkit.config.settings import Signal
 from otelkit.delivery.attributes import Redaction
 from otelkit.delivery.destination import Destination
 from otelkit.delivery.queue import QueueLimits
-from otelkit.delivery.recorder import RecorderOptions
 from otelkit.delivery.records import Attributes
 from otelkit.delivery.spool import SpoolOptions
 
 
-@dataclass(frozen=True, slots=True)
-class PipelineOptions:
+class RecorderOptions(NamedTuple):
+    """Where the rings of a service's processes lie, and what is said of this one."""
+
+    folder: Path
+    service: str
+    resource: Attributes
+    redaction: Redaction
+
+
+class PipelineOptions(NamedTuple):
     """What a pipeline is made of; `destinations` holds the signals that are exported by OTLP.
 
     `identity` is what makes another process one of the same service, whose spool may be taken over when it has died;

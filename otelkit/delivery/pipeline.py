@@ -1,7 +1,7 @@
 """From queue to next hop: the worker thread encodes, the sender thread sends, and neither waits for the other.
 
 The worker never touches the network; the sender never touches a queue. Both are daemon threads, started by the
-process's first record and not before.
+process's first record and not before (threads.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from opentelemetry.sdk.metrics.export import MetricsData
 
@@ -28,14 +28,17 @@ from otelkit.delivery.options import PipelineOptions
 from otelkit.delivery.outbox import Batch, Outbox
 from otelkit.delivery.packing import Packing
 from otelkit.delivery.queue import QueueLimits, SignalQueue
-from otelkit.delivery.recorder import Recorder
 from otelkit.delivery.records import Attributes
-from otelkit.delivery.recovery import Recovery
 from otelkit.delivery.report import FlushReport, report_dead_processes
 from otelkit.delivery.sender import Sender, by_hop
 from otelkit.delivery.spool import Spool
+from otelkit.delivery.threads import Threads
 from otelkit.runtime import guard
 from otelkit.runtime.bell import Bell
+
+if TYPE_CHECKING:
+    from otelkit.delivery.recorder import Recorder
+    from otelkit.delivery.recovery import Recovery
 
 logger = logging.getLogger("otelkit.delivery")
 
@@ -68,8 +71,7 @@ class Pipeline:
         self._options = options
         self.ledger = Ledger(options.state_dir, options.service)
         self._wake = Bell()
-        recorder = Recorder(options.recorder, self.ledger.started_ns, self.start) if options.recorder else None
-        self.recorder = recorder
+        self.recorder = recorder = self._open_recorder()
         self.spans = self._queue(
             "traces", options.spans, Scales(options.spans.caps).span, recorder.ended if recorder else None
         )
@@ -81,20 +83,20 @@ class Pipeline:
         self._in_hand = dict.fromkeys(SIGNALS, 0)
         self._moving = threading.Lock()  # held while records change their place, so that they can be counted
         self._starting = threading.RLock()  # a finalizer may record while this thread starts the others
-        self._start_begun = False
+        self._start_begun = self._page_is_open = False
         self._requests: deque[_FlushRequest] = deque()
         self._closing = False
         self._armed = False
         self.spool = self._open_spool()
         self._backlog = Backlog(self._outbox, self.spool, self.ledger)
-        self._recovery = None
-        if options.recorder is not None:
-            self._recovery = Recovery(options.recorder, self.ledger, self._packing, self._offer)
+        self._recovery = self._open_recovery()
         self._senders = [
             Sender(self._outbox, self.ledger, hop, self.spool, self._wake.ring, quiet=options.quiet)
             for hop in by_hop(options.destinations)
         ]
-        self._threads: list[threading.Thread] = []
+        self._threads = Threads(
+            [("otelkit-worker", self._work), *(("otelkit-sender", each.run) for each in self._senders)]
+        )
 
     def _queue(
         self,
@@ -107,6 +109,22 @@ class Pipeline:
             self.ledger.signals[signal], limits, weigh=weigh, note=note,
             release=self.recorder.release if self.recorder else None, start=self.start, wake=self._wake.ring,
         )  # fmt: skip
+
+    # Both are imported where they are on alone: every start would pay for them.
+
+    def _open_recorder(self) -> Recorder | None:
+        if self._options.recorder is None:
+            return None
+        from otelkit.delivery.recorder import Recorder
+
+        return Recorder(self._options.recorder, self.ledger.started_ns, self.start)
+
+    def _open_recovery(self) -> Recovery | None:
+        if self._options.recorder is None:
+            return None
+        from otelkit.delivery.recovery import Recovery
+
+        return Recovery(self._options.recorder, self.ledger, self._packing, self._offer)
 
     def _open_spool(self) -> Spool | None:
         options = self._options
@@ -163,12 +181,12 @@ class Pipeline:
             return FlushReport.of(self.ledger.read(), ok=True, in_memory=self.in_memory())
         deadline = time.monotonic() + min(timeout_s, _LONGEST_WAIT_S)
         lost_before = self.ledger.read().lost
-        if self._threads or self.spans.records or self.logs.records or self._collections:
+        if self._threads.running or self.spans.records or self.logs.records or self._collections:
             self._drain(deadline, final=True)
         self.spans.closed = self.logs.closed = True
         self._closing = True
         self._wake.ring()
-        for thread in self._threads[:1]:
+        for thread in self._threads.running[:1]:
             thread.join(max(0.0, deadline - time.monotonic()))
         self.spans.sweep()
         self.logs.sweep()
@@ -207,7 +225,7 @@ class Pipeline:
         for queue in (self.spans, self.logs):
             queue.started = queue.closed = True
         self._closing = True
-        self._threads = []
+        self._threads = Threads(())
         if self.source is not None:
             self.source.abandon()
         if self.spool is not None:
@@ -233,31 +251,27 @@ class Pipeline:
             self.recorder.arm()
 
     def start(self) -> None:
-        """Starts the threads, once and not before `arm`."""
+        """Starts the threads, not before `arm`. Those that the system refuses are left to a later call, which the next
+        record makes.
+        """
         if self.spans.started or not self._armed:
             return
-        with self._starting:
-            if self._start_begun:
-                return
-            self._start_begun = True
-            self.ledger.open_page()
-            if self.ledger.file_error is not None:
-                logger.warning(
-                    "the ledger's page cannot be made (%s); `otelkit status --pid` will not see this process",
-                    self.ledger.file_error,
-                )
-            self._threads = [
-                threading.Thread(target=self._work, name="otelkit-worker", daemon=True),
-                *(threading.Thread(target=each.run, name="otelkit-sender", daemon=True) for each in self._senders),
-            ]
+        if not self._page_is_open:
+            with self._starting:
+                if not self._start_begun:
+                    self._start_begun = True
+                    self._open_page()
+                    self._page_is_open = True
+        if self._page_is_open and not self._closing and self._threads.start():
             self.spans.started = self.logs.started = True
-            for thread in self._threads:
-                try:
-                    thread.start()
-                except RuntimeError:
-                    # No thread can start while the interpreter ends; whoever flushes does the work then.
-                    self._threads = []
-                    return
+
+    def _open_page(self) -> None:
+        self.ledger.open_page()
+        if self.ledger.file_error is not None:
+            logger.warning(
+                "the ledger's page cannot be made (%s); `otelkit status --pid` will not see this process",
+                self.ledger.file_error,
+            )
 
     def _drain(self, deadline: float, *, final: bool = False) -> bool:
         """Has everything encoded, and waits until it is settled; False where the deadline came first."""
@@ -266,21 +280,22 @@ class Pipeline:
         request = _FlushRequest(threading.Event(), final)
         self._requests.append(request)
         self._wake.ring()
-        if not self._threads:
-            self._serve_requests()
         # At the end the process's own work is not given up for the network's deadline: its sums are nowhere else.
-        own_s = _OWN_WORK_S if final else 0.0
-        if not request.drained.wait(max(own_s, deadline - time.monotonic())):
-            return False
-        self._outbox.hurry()
-        if not self._threads:
+        own_deadline = max(deadline, time.monotonic() + _OWN_WORK_S) if final else deadline
+        with self._threads.held_back(own_deadline - time.monotonic()) as undone:
+            if self._work in undone:
+                self._serve_requests()
+            if not request.drained.wait(max(0.0, own_deadline - time.monotonic())):
+                return False
+            self._outbox.hurry()
             for sender in self._senders:
-                sender.run_here(deadline)
-        gives_up = self.spool.takes if final and self.spool is not None else None
-        settled = self._outbox.wait_settled(request.last_sequence, deadline, gives_up=gives_up)
-        if request.elsewhere and self.source is not None:
-            settled = self.source.acknowledged(request.elsewhere, deadline) and settled
-        return settled
+                if sender.run in undone:
+                    sender.run_here(deadline)
+            gives_up = self.spool.takes if final and self.spool is not None else None
+            settled = self._outbox.wait_settled(request.last_sequence, deadline, gives_up=gives_up)
+            if request.elsewhere and self.source is not None:
+                settled = self.source.acknowledged(request.elsewhere, deadline) and settled
+            return settled
 
     def _work(self) -> None:
         with guard.guarded("the reading of dead processes' ledgers"):
@@ -334,6 +349,7 @@ class Pipeline:
             self._backlog.move()
 
     def _tend(self) -> None:
+        self.start()  # a sender that was refused
         with guard.guarded("the flight recorder"):
             if self.recorder is not None and self._recovery is not None:
                 self.recorder.tend()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from otelkit.delivery.caps import Caps, Heavy
 from otelkit.delivery.ledger import DropReason, SignalCells
@@ -14,8 +13,7 @@ from otelkit.runtime import guard
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class QueueLimits:
+class QueueLimits(NamedTuple):
     """The bounds of a queue: records in it, records of a batch, the longest wait for a batch in seconds, the bytes of
     the heavy records in it (a light one has 16 KiB at most), and what one record may weigh.
     """
@@ -24,7 +22,7 @@ class QueueLimits:
     max_batch: int
     delay_s: float
     max_bytes: int = 32 * 1024 * 1024
-    caps: Caps = Caps()  # noqa: RUF009 - frozen
+    caps: Caps = Caps()
 
 
 class SignalQueue(Generic[R]):

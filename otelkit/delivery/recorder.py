@@ -18,16 +18,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from otelkit.delivery import ring
-from otelkit.delivery.attributes import AttributeEncoder, Redaction
+from otelkit.delivery.attributes import AttributeEncoder
 from otelkit.delivery.causes import boot_id, oom_kills
 from otelkit.delivery.encode import SPAN_ATTRIBUTE
 from otelkit.delivery.ledger import private_directory
-from otelkit.delivery.records import Attributes
+from otelkit.delivery.options import RecorderOptions
 
 RING, CRASH = ".ring", ".crash"
 _FEW = ring.SLOTS // 8
@@ -39,16 +38,6 @@ _write_end = ring.END.pack_into
 _write_time = struct.Struct("<Q").pack_into
 _write_length = struct.Struct("<I").pack_into
 _read_number = struct.Struct("<Q").unpack_from
-
-
-@dataclass(frozen=True, slots=True)
-class RecorderOptions:
-    """Where the rings of a service's processes lie, and what is said of this one."""
-
-    folder: Path
-    service: str
-    resource: Attributes
-    redaction: Redaction
 
 
 class Recorder:

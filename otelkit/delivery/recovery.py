@@ -7,8 +7,8 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanKind
@@ -20,10 +20,11 @@ from otelkit.delivery.attributes import Redaction
 from otelkit.delivery.causes import Cause, cause_of
 from otelkit.delivery.encode import SPAN_ATTRIBUTE, Encoder
 from otelkit.delivery.ledger import Ledger
+from otelkit.delivery.options import RecorderOptions
 from otelkit.delivery.outbox import Batch
 from otelkit.delivery.packing import Packing
 from otelkit.delivery.plain import PlainDetails, PlainLog, PlainSpan
-from otelkit.delivery.recorder import CRASH, RING, RecorderOptions
+from otelkit.delivery.recorder import CRASH, RING
 from otelkit.delivery.records import Shared
 from otelkit.delivery.wire import read_whole_fields
 
@@ -38,8 +39,7 @@ _LONGEST_TRACEBACK = 32 * 1024
 _SEVERITIES = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 
 
-@dataclass(frozen=True, slots=True)
-class Died:
+class Died(NamedTuple):
     """A process that ended without an end: whose it was, how it ended, and what it was doing."""
 
     about: ring.About

@@ -30,8 +30,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 MAGIC = b"OTELRNG1"
 HEADER_BYTES = 4096
@@ -54,8 +53,7 @@ _HEADER = struct.Struct("<8sQQQQ36sH")
 LONGEST_ABOUT = HEADER_BYTES - _HEADER.size
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(NamedTuple):
     """Whose ring it is. `resource` holds the attributes that the process's records had."""
 
     pid: int
@@ -67,8 +65,7 @@ class About:
     resource: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """One span or log record, as much of it as there was room for."""
 
     state: int

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
+from typing import NamedTuple
 
 from otelkit.config.settings import Signal
 from otelkit.delivery.wire import read_whole_fields, sized, varint
@@ -19,8 +20,7 @@ _POINTS = (*_RECORDS, (5, 7, 9, 10, 11), (1,))  # gauge, sum, histogram, exponen
 _BYTES_FIELD = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A request of its own, and how many records are in it."""
 
     body: bytes

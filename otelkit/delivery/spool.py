@@ -11,8 +11,8 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from otelkit.config.settings import Signal
 from otelkit.delivery import places
@@ -34,8 +34,7 @@ _BROKEN_S = 30.0
 _SWEEP_S = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolOptions:
+class SpoolOptions(NamedTuple):
     """How batches are kept; times in seconds. `always`: every batch is written before it is sent."""
 
     folder: Path

@@ -18,16 +18,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from otelkit.delivery import frames, places
 from otelkit.delivery.ledger import DropReason, private_directory
 from otelkit.delivery.places import Frame, Place, Segment
 
 
-@dataclass(frozen=True, slots=True)
-class Adopted:
+class Adopted(NamedTuple):
     """What was taken over from dead processes: records that wait, and records that were damaged."""
 
     waiting: int = 0

@@ -9,8 +9,7 @@ import itertools
 import logging
 import math
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from otelkit.delivery.compression import compressed, compression_of, decompressed
 from otelkit.delivery.destination import Destination
@@ -34,16 +33,14 @@ _OF_THE_REQUEST = frozenset((400, 413, 422))
 """The statuses that refuse one request for what is in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(NamedTuple):
     """The next hop acknowledged the request, all but `rejected` of its records (partial_success)."""
 
     rejected: int = 0
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(NamedTuple):
     """It failed in a way that may pass: unreachable, timed out, throttled."""
 
     cause: str
@@ -52,8 +49,7 @@ class Retry:
     """Nobody answered at the address at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """It failed for good: the same request would be answered alike, and `anything` else too, until somebody mends the
     credentials or the address.
     """

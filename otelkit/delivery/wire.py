@@ -15,16 +15,14 @@ pack_double = struct.Struct("<d").pack
 pack_fixed32 = struct.Struct("<I").pack
 
 _UINT64 = (1 << 64) - 1
+# The lengths of nearly all fields.
+_SMALL = (*(bytes((n,)) for n in range(1 << 7)), *(bytes((n & 127 | 128, n >> 7)) for n in range(1 << 7, 1 << 10)))
 
 
 def varint(number: int) -> bytes:
     """An unsigned varint; a negative number becomes its 64-bit two's complement, as int64 and enums want it."""
-    if 0 <= number < _SIZES:
-        return SIZES[number]
-    return _varint(number)
-
-
-def _varint(number: int) -> bytes:
+    if 0 <= number < 1 << 10:
+        return _SMALL[number]
     number &= _UINT64
     out = bytearray()
     while number > 127:
@@ -32,11 +30,6 @@ def _varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
-
-
-_SIZES = 2048
-SIZES = tuple(map(_varint, range(_SIZES)))
-"""The varints of small numbers: nearly every length of a field is one of them."""
 
 
 def zigzag(number: int) -> bytes:

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from opentelemetry import metrics as api
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackT
+from opentelemetry.sdk import metrics as sdk
 from opentelemetry.sdk.metrics import export as data
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import INVALID_SPAN
@@ -29,10 +31,19 @@ I = TypeVar("I")  # noqa: E741 - the instrument's type
 C = TypeVar("C", bound=Cell)
 Number = int | float
 Collected = tuple[InstrumentationScope, data.Metric]
+_NO_SCOPE = InstrumentationScope("")  # before the first opening
 
 
 class Instrument(Generic[I]):
-    """An instrument over the openings; `_sdk` is the SDK's of the present one, where that one is needed."""
+    """An instrument over the openings; `_sdk` is the SDK's of the present one, where that one is needed.
+
+    `name`, `unit`, `description` and `instrumentation_scope` are the SDK's, once it is open.
+    """
+
+    name: str
+    unit: str
+    description: str
+    instrumentation_scope: InstrumentationScope
 
     def __init__(self, make: Callable[[api.Meter], I], meter: api.Meter, metering: Metering | None) -> None:
         self._make = make
@@ -40,11 +51,17 @@ class Instrument(Generic[I]):
             meter
         )  # also where the engine records: it checks name and unit, and warns of doubles
         self._metering = metering
+        self._describe(self._sdk)
 
     def open(self, meter: api.Meter, metering: Metering) -> None:
         """Works for this opening from now on."""
         self._sdk = self._make(meter)
         self._metering = metering
+        self._describe(self._sdk)
+
+    def _describe(self, made: Any) -> None:
+        self.name, self.unit, self.description = (getattr(made, each, "") for each in ("name", "unit", "description"))
+        self.instrumentation_scope = getattr(made, "instrumentation_scope", _NO_SCOPE)
 
     def collect(self, now_ns: int, since_ns: int, *, changed: bool = False) -> Collected | None:
         """What the engine's cells say, or those that have `changed`; None where there is nothing, or the SDK has
@@ -58,24 +75,18 @@ class _Synchronous(Instrument[I], Generic[I, C]):
 
     def __init__(self, make: Callable[[api.Meter], I], meter: api.Meter, metering: Metering | None) -> None:
         super().__init__(make, meter, metering)
-        sdk: Any = self._sdk
-        self._name, self._unit, self._description = (
-            getattr(sdk, field, "") for field in ("name", "unit", "description")
-        )
-        self._scope: InstrumentationScope | None = getattr(sdk, "instrumentation_scope", None)
-        if metering is None or not metering.routes(sdk):
+        if metering is None or not metering.routes(self._sdk):
             self._sdk = None
-        self._series: Series[C] = Series(self._name, self._cell)
+        self._series: Series[C] = Series(self.name, self._cell)
         self._by_items = self._series.by_items
 
     def open(self, meter: api.Meter, metering: Metering) -> None:
         self._metering = metering
         self._sdk = None  # the last opening's
-        if self._scope is None or not metering.lean or metering.views:
-            sdk: Any = self._make(meter)
-            self._name, self._unit, self._description = sdk.name, sdk.unit, sdk.description
-            self._scope = sdk.instrumentation_scope
-            self._sdk = sdk if metering.routes(sdk) else None
+        if self.instrumentation_scope is _NO_SCOPE or not metering.lean or metering.views:
+            made = self._make(meter)
+            self._describe(made)
+            self._sdk = made if metering.routes(made) else None
         self._series.reset(self._reset)
 
     def _reset(self, cell: C) -> None:
@@ -114,9 +125,10 @@ class _Synchronous(Instrument[I], Generic[I, C]):
 
     def collect(self, now_ns: int, since_ns: int, *, changed: bool = False) -> Collected | None:
         points = [cell.point(now_ns, since_ns) for cell in self._series.cells() if not changed or cell.changed()]
-        if not points or self._scope is None:
+        scope = self.instrumentation_scope
+        if not points or scope is _NO_SCOPE:
             return None
-        return self._scope, data.Metric(self._name, self._description, self._unit, self._data(points))
+        return scope, data.Metric(self.name, self.description, self.unit, self._data(points))
 
     def _data(self, points: Sequence[Any]) -> data.Sum | data.Histogram | data.Gauge:
         raise NotImplementedError
@@ -140,15 +152,15 @@ class _SumInstrument(_Synchronous[I, SumCell]):
         return data.Sum(points, data.AggregationTemporality.CUMULATIVE, self._monotonic)
 
 
-class Counter(_SumInstrument[api.Counter], api.Counter):
+class Counter(_SumInstrument[api.Counter], sdk.Counter):
     _monotonic = True
 
 
-class UpDownCounter(_SumInstrument[api.UpDownCounter], api.UpDownCounter):
+class UpDownCounter(_SumInstrument[api.UpDownCounter], sdk.UpDownCounter):
     pass
 
 
-class Histogram(_Synchronous[api.Histogram, HistogramCell], api.Histogram):
+class Histogram(_Synchronous[api.Histogram, HistogramCell], sdk.Histogram):
     def __init__(
         self,
         make: Callable[[api.Meter], api.Histogram],
@@ -156,12 +168,12 @@ class Histogram(_Synchronous[api.Histogram, HistogramCell], api.Histogram):
         metering: Metering | None,
         bounds: tuple[float, ...],
     ) -> None:
-        self._bounds = bounds
+        self.bounds = bounds
         super().__init__(make, meter, metering)
 
     def _cell(self, attributes: Shared) -> HistogramCell:
         return HistogramCell(
-            attributes, bounds=self._bounds, exemplars=self._exemplars, routed=self._sdk, begun=self._begun
+            attributes, bounds=self.bounds, exemplars=self._exemplars, routed=self._sdk, begun=self._begun
         )
 
     def record(self, amount: Number, attributes: Attributes | None = None, context: Context | None = None) -> None:
@@ -199,25 +211,32 @@ class _Observable(Instrument[I]):
     def __init__(
         self, make: Callable[[api.Meter, Sequence[CallbackT]], I], meter: api.Meter, metering: Metering | None
     ) -> None:
-        self._callbacks: tuple[CallbackT, ...] = ()
+        self._functions: tuple[CallbackT, ...] = ()
         super().__init__(lambda opened: make(opened, [self._read]), meter, metering)
 
     def observe(self, callbacks: Sequence[CallbackT]) -> None:
         """Reads these too, from the next collection on."""
-        self._callbacks = (*self._callbacks, *callbacks)
+        self._functions = (*self._functions, *callbacks)
+
+    def callback(self, callback_options: api.CallbackOptions) -> Iterator[Any]:
+        """What the callbacks say now, as measurements of this instrument."""
+        made: Any = self._sdk
+        for measurement in made.callback(callback_options) if self._metering is not None else ():
+            yield replace(measurement, instrument=self)
 
     def _read(self, options: api.CallbackOptions) -> Iterable[api.Observation]:
         found: list[api.Observation] = []
-        for callback in self._callbacks:
+        for callback in self._functions:
+            own = (getattr(callback, "__module__", None) or "").startswith("otelkit.")
+            place = "a callback of otelkit's own" if own else "a callback of an observable instrument"
 
-            def read(callback: Any = callback) -> list[api.Observation]:
-                return list(_checked(callback(options)))
+            def read(callback: Any = callback, place: str = place) -> list[api.Observation]:
+                taken: list[api.Observation] = []
+                with guard.guarded_callback(place):  # what it said before it failed counts
+                    taken.extend(_checked(callback(options)))
+                return taken
 
-            if (getattr(callback, "__module__", None) or "").startswith("otelkit."):
-                with guard.guarded_callback("a callback of otelkit's own"):
-                    found += read()
-            else:
-                found += observing.ask("a callback of an observable instrument", callback, read) or ()
+            found += read() if own else observing.ask(place, callback, read) or ()
         return found
 
 
@@ -229,13 +248,13 @@ def _checked(observations: Iterable[api.Observation]) -> Iterator[api.Observatio
             yield api.Observation(value, observation.attributes, observation.context)
 
 
-class ObservableCounter(_Observable[api.ObservableCounter], api.ObservableCounter):
+class ObservableCounter(_Observable[api.ObservableCounter], sdk.ObservableCounter):
     pass
 
 
-class ObservableUpDownCounter(_Observable[api.ObservableUpDownCounter], api.ObservableUpDownCounter):
+class ObservableUpDownCounter(_Observable[api.ObservableUpDownCounter], sdk.ObservableUpDownCounter):
     pass
 
 
-class ObservableGauge(_Observable[api.ObservableGauge], api.ObservableGauge):
+class ObservableGauge(_Observable[api.ObservableGauge], sdk.ObservableGauge):
     pass

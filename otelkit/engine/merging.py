@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import (
@@ -29,16 +28,14 @@ OF_THE_LIVING = (Kind.STATE, Kind.GAUGE)
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """What one file says. `slot` is the worker slot of a living process; None for one that has ended."""
 
     entries: Iterable[Entry]
     slot: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Identity:
+class _Identity(NamedTuple):
     scope: InstrumentationScope
     metric: tuple[Any, ...]  # name, description, unit, kind, bounds
     attributes: Shared

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics as api
 from opentelemetry.metrics import CallbackT
+from opentelemetry.sdk.metrics import Meter as SdkMeter
 from opentelemetry.sdk.metrics.export import Metric
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
@@ -21,9 +23,12 @@ from otelkit.engine.instruments import (
     ObservableUpDownCounter,
     UpDownCounter,
 )
+from otelkit.runtime import guard
 
 if TYPE_CHECKING:
     from otelkit.engine.metering import Metering
+
+logger = logging.getLogger("otelkit.engine")
 
 # The specification's default boundaries, which the SDK does not export:
 # https://opentelemetry.io/docs/specs/otel/metrics/sdk/#explicit-bucket-histogram-aggregation
@@ -46,15 +51,18 @@ _DEFAULT_BOUNDS = (
 )
 
 
-class Meter(api.Meter):
+class Meter(SdkMeter):
     """A meter whose instruments follow the provider's openings; the same instrument asked for twice is one object."""
 
     def __init__(self, name: str, version: str | None, schema_url: str | None) -> None:
-        super().__init__(name, version, schema_url)
+        # Not the SDK's, which wants what an opening has.
+        api.Meter.__init__(self, name, version, schema_url)
         self._real: api.Meter = api.NoOpMeter(name)
         self._metering: Metering | None = None
         self._instruments: dict[tuple[Any, ...], Instrument[Any]] = {}
         self._guard = threading.RLock()
+        self.refuses = True
+        """Whether an instrument that is not allowed raises at its creation, or measures nothing."""
         self.states: set[str] = set()
         """The names of observable up-down counters: sums that say how the process is."""
 
@@ -79,12 +87,20 @@ class Meter(api.Meter):
         """In a forked child: a new lock."""
         self._guard = threading.RLock()
 
-    def _kept(self, kind: type[Any], make: Callable[..., Any], *key: object, arguments: tuple[Any, ...] = ()) -> Any:
+    def _kept(
+        self, kind: type[Any], make: Callable[..., Any], name: str, *key: object, arguments: tuple[Any, ...] = ()
+    ) -> Any:
         with self._guard:
-            place = (kind, *key)
-            found = self._instruments.get(place)
-            if found is None:
-                found = self._instruments[place] = kind(make, self._real, self._metering, *arguments)
+            try:
+                place = (kind, name.lower(), *key)  # a name in other letters is the same one
+                found = self._instruments.get(place)
+                if found is None:
+                    found = self._instruments[place] = kind(make, self._real, self._metering, *arguments)
+            except Exception:
+                if self.refuses:
+                    raise
+                guard.report(f"the metric {name!r}")
+                found = kind(lambda *_: None, self._real, None, *arguments)
             return found
 
     def _observed(
@@ -92,9 +108,10 @@ class Meter(api.Meter):
         kind: type[Any],
         make: Callable[[api.Meter, Sequence[CallbackT]], Any],
         callbacks: Sequence[CallbackT] | None,
+        name: str,
         *key: object,
     ) -> Any:
-        found = self._kept(kind, make, *key)
+        found = self._kept(kind, make, name, *key)
         if self._metering is not None:
             self._metering.begun()
         found.observe([callback if callable(callback) else _from_generator(callback) for callback in callbacks or ()])
@@ -117,14 +134,15 @@ class Meter(api.Meter):
         *,
         explicit_bucket_boundaries_advisory: Sequence[float] | None = None,
     ) -> api.Histogram:
-        bounds = tuple(explicit_bucket_boundaries_advisory) if explicit_bucket_boundaries_advisory else None
+        bounds = _advised(explicit_bucket_boundaries_advisory)
 
         def make(meter: api.Meter) -> api.Histogram:
             return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=bounds)
 
-        found: api.Histogram = self._kept(
-            Histogram, make, name, unit, description, bounds, arguments=(bounds or _DEFAULT_BOUNDS,)
-        )
+        wanted = _DEFAULT_BOUNDS if bounds is None else bounds
+        found: Histogram = self._kept(Histogram, make, name, unit, description, arguments=(wanted,))
+        if found.bounds != wanted:
+            logger.warning("the histogram %s is there already: it keeps its boundaries %s", name, found.bounds)
         return found
 
     def create_gauge(self, name: str, unit: str = "", description: str = "") -> Any:
@@ -154,6 +172,15 @@ class Meter(api.Meter):
             return meter.create_observable_gauge(name, reads, unit, description)
 
         return self._observed(ObservableGauge, make, callbacks, name, unit, description)  # type: ignore[no-any-return]
+
+
+def _advised(boundaries: Any) -> tuple[float, ...] | None:
+    if boundaries is None:
+        return None
+    if isinstance(boundaries, Sequence) and all(isinstance(each, (int, float)) for each in boundaries):
+        return tuple(boundaries)
+    logger.warning("explicit_bucket_boundaries_advisory=%r is no sequence of numbers: it is ignored", boundaries)
+    return None
 
 
 def _from_generator(generator: Any) -> CallbackT:

@@ -10,9 +10,10 @@ A new opening begins its sums at zero with a new start time, which is what cumul
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from time import time_ns
+from time import monotonic, time_ns
 from typing import Any
 
 from opentelemetry import metrics as api
@@ -31,7 +32,16 @@ from opentelemetry.util.types import Attributes
 
 from otelkit.engine.cells import nothing
 from otelkit.engine.meter import Meter
-from otelkit.engine.seams import ForklessMeterProvider, is_default_reader, on_collect, view_matches, wish_as
+from otelkit.engine.seams import (
+    ForklessMeterProvider,
+    collects_from,
+    is_default_reader,
+    on_collect,
+    view_matches,
+    wish_as,
+)
+
+logger = logging.getLogger("otelkit.engine")
 
 
 class Metering:
@@ -95,10 +105,12 @@ class MeterProvider(ForklessMeterProvider):
 
     def __init__(self) -> None:
         self.metering: Metering | None = None
-        self._mine: dict[tuple[str, str | None, str | None, tuple[tuple[str, Any], ...]], Meter] = {}
+        self._mine: dict[InstrumentationScope, Meter] = {}
         self._guard = threading.RLock()
         self._added: tuple[MetricReader, ...] = ()
         self._parts: dict[MetricReader, _SdkPart] = {}
+        self._shut_down: Metering | None = None
+        self._refuses = True
         super().__init__(shutdown_on_exit=False, resource=Resource.get_empty())
 
     def open(self, metering: Metering) -> None:
@@ -110,9 +122,21 @@ class MeterProvider(ForklessMeterProvider):
             self._attach(reader)
         self._route(metering)
 
+    def publish(self) -> None:
+        """Stands behind OpenTelemetry's global from now on.
+
+        The API makes all instruments now that were asked for before: one whose name is not allowed must not keep the
+        application from starting.
+        """
+        self._refuses = False
+        api.set_meter_provider(self)
+        self._refuses = True
+        for meter in list(self._mine.values()):
+            meter.refuses = True
+
     def _route(self, metering: Metering) -> None:
-        for (name, version, schema_url, attributes), meter in list(self._mine.items()):
-            meter.open(metering.provider.get_meter(name, version, schema_url, dict(attributes) or None), metering)
+        for scope, meter in list(self._mine.items()):
+            _open(meter, scope, metering)
 
     def attach(self, reader: MetricReader) -> None:
         """Adds a reader to the present opening, and not to later ones.
@@ -171,17 +195,23 @@ class MeterProvider(ForklessMeterProvider):
         schema_url: str | None = None,
         attributes: Attributes = None,
     ) -> api.Meter:
-        key = (name, version, schema_url, tuple(sorted((attributes or {}).items())))
+        if not name:
+            logger.warning("get_meter was called without a name: what this meter measures goes nowhere")
+            return api.NoOpMeter(name, version, schema_url)
+        scope = InstrumentationScope(name, version, schema_url, attributes)
         with self._guard:
-            meter = self._mine.get(key)
+            meter = self._mine.get(scope)
             if meter is None:
-                meter = self._mine[key] = Meter(name, version, schema_url)
+                meter = self._mine[scope] = Meter(name, version, schema_url)
+                meter.refuses = self._refuses
                 if self.metering is not None:
-                    real = self.metering.provider.get_meter(name, version, schema_url, attributes)
-                    meter.open(real, self.metering)
+                    _open(meter, scope, self.metering)
             return meter
 
     def add_metric_reader(self, metric_reader: MetricReader) -> None:
+        if collects_from(metric_reader) not in (None, self) or metric_reader in self._readers():
+            logger.warning("the metric reader %r is registered already", metric_reader)
+            return
         self._added = (*self._added, metric_reader)
         metering = self.metering
         if metering is None:
@@ -193,21 +223,52 @@ class MeterProvider(ForklessMeterProvider):
         self._attach(metric_reader)
 
     def remove_metric_reader(self, metric_reader: MetricReader) -> None:
+        if metric_reader not in self._readers():
+            logger.warning("the metric reader %r is not registered", metric_reader)
+            return
         self._added = tuple(reader for reader in self._added if reader is not metric_reader)
         metering = self.metering
         part = self._parts.pop(metric_reader, None)
         if metering is not None and part is not None:
+            metering.readers = tuple(reader for reader in metering.readers if reader is not metric_reader)
             metering.provider.remove_metric_reader(part)
             on_collect(metric_reader, None)
             metric_reader.shutdown()
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        flushed = [reader.force_flush(timeout_millis) for reader in self._readers()]
+        flushed = self._all("force_flush", "collect", timeout_millis)
         return all(found is not False for found in flushed)
 
     def shutdown(self, timeout_millis: float = 30_000) -> None:
+        with self._guard:
+            again = self.metering is not None and self.metering is self._shut_down
+            self._shut_down = self.metering
+        if again:
+            logger.warning("the meter provider is shut down already")
+            return
+        self._all("shutdown", "shutdown", timeout_millis)
+
+    def _all(self, what: str, while_: str, timeout_millis: float) -> list[Any]:
+        """What every reader's method of this name returns, within one deadline.
+
+        Raises RuntimeError with what failed, in the words of the SDK's provider, after all were called.
+        """
+        deadline = monotonic() + timeout_millis / 1000
+        found, failed = [], []
         for reader in self._readers():
-            reader.shutdown(timeout_millis)
+            try:
+                found.append(getattr(reader, what)(timeout_millis=max(0.0, 1000 * (deadline - monotonic()))))
+            except Exception as error:  # noqa: BLE001 - told below; the other readers have their turn
+                failed.append(f"{type(reader).__name__}: {error!r}")
+        if failed:
+            because = f"MeterProvider.{what} failed because the following metric readers failed during {while_}:"
+            raise RuntimeError("\n".join((because, *failed)))
+        return found
 
     def _readers(self) -> tuple[MetricReader, ...]:
         return (*self.metering.readers, *self._added) if self.metering is not None else self._added
+
+
+def _open(meter: Meter, scope: InstrumentationScope, metering: Metering) -> None:
+    real = metering.provider.get_meter(scope.name, scope.version, scope.schema_url, scope.attributes)
+    meter.open(real, metering)

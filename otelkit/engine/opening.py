@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from typing import NamedTuple
 
 from opentelemetry.sdk import metrics
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits, LogRecordProcessor
@@ -32,8 +32,7 @@ from otelkit.engine.tracing import Tracing
 from otelkit.signals.suppression import FollowsParent, SilenceableSampler
 
 
-@dataclass(frozen=True, slots=True)
-class Extras:
+class Extras(NamedTuple):
     """What there is beside the settings: who else receives the records (the console tree, the pull endpoint, the test
     fixture's capture, the application's own processors), and what of the application's decides in a setting's place.
     """
@@ -47,8 +46,7 @@ class Extras:
     limits: SpanLimits | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(NamedTuple):
     """What the process's providers work with from now on."""
 
     tracing: Tracing

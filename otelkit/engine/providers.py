@@ -74,6 +74,12 @@ class Providers:
                 if reader not in before:
                     self._metrics.add_metric_reader(reader)
 
+    def close(self) -> None:
+        """Lets nothing be recorded until the next opening."""
+        self.tracer.tracing = self.meter.metering = self.logger.logging = None
+        self._spans.targets = self._records.targets = ()
+        self._reader.redirect(_into_nothing)
+
     def belongs_elsewhere(self, reader: MetricReader) -> bool:
         """Whether a reader has a provider already, and not through one of these."""
         return collects_from(reader) not in (None, self.meter) and reader not in self._readers
@@ -89,7 +95,7 @@ class Providers:
             self._metrics = meter
             meter.add_metric_reader(self._reader)
         else:
-            metrics.set_meter_provider(self.meter)
+            self.meter.publish()
         if isinstance(log, sdk_logs.LoggerProvider):
             log.add_log_record_processor(LogCorrelation())
             log.add_log_record_processor(self._records)

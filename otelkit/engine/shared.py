@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.sdk.metrics import Exemplar
 
@@ -81,8 +81,7 @@ class Distribution:
 Numbers = Value | Distribution
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One series as it was read; `key` is its identity."""
 
     key: bytes

@@ -16,9 +16,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from opentelemetry.sdk.metrics.export import Metric, MetricsData, ResourceMetrics, ScopeMetrics
 from opentelemetry.sdk.resources import Resource
@@ -61,8 +60,7 @@ class Deliver(Protocol):
     ) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class SharingOptions:
+class SharingOptions(NamedTuple):
     """What sharing is made of.
 
     `key` is None where metrics are not shared. `resource` is this process's; `explicit_id` the `service.instance.id`

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter_ns, time_ns
+from time import monotonic, perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace as api
@@ -129,15 +129,18 @@ class TracerProvider(ForklessTracerProvider):
 
     @property
     def sampler(self) -> sampling.Sampler:
-        return self.tracing.sampler if self.tracing is not None else sampling.ALWAYS_OFF
+        if self.tracing is None:
+            return sampling.ALWAYS_OFF
+        asked = self.tracing.sampler
+        return asked.sampler if isinstance(asked, SilenceableSampler) else asked
 
     @sampler.setter
     def sampler(self, sampler: sampling.Sampler) -> None:
         if self.tracing is not None:
-            self.tracing.sampler = sampler
-            self.tracing.root_bound = _root_bound(sampler)
+            self.tracing.sampler = asked = SilenceableSampler(sampler)
+            self.tracing.root_bound = asked.root_bound
             if self.tracing.sdk is not None:
-                self.tracing.sdk.sampler = sampler  # of the tracers that it makes from now on
+                self.tracing.sdk.sampler = asked  # of the tracers that it makes from now on
 
     @property  # type: ignore[override]  # the SDK takes any generator and declares one
     def id_generator(self) -> IdGenerator:
@@ -179,9 +182,11 @@ class TracerProvider(ForklessTracerProvider):
             return True
         if tracing.sdk is not None:
             return tracing.sdk.force_flush(timeout_millis)
-        flushed = [processor.force_flush(timeout_millis) for processor in tracing.processors]
+        flushes: list[Callable[[int], bool]] = [processor.force_flush for processor in tracing.processors]
         if tracing.flush is not None:
-            flushed.append(tracing.flush(timeout_millis))
+            flushes.append(tracing.flush)
+        deadline = monotonic() + timeout_millis / 1000  # of all together
+        flushed = [flush(max(0, round(1000 * (deadline - monotonic())))) for flush in flushes]
         return all(found is not False for found in flushed)
 
     def shutdown(self) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Library:
+class Library(NamedTuple):
     """A library with an instrumentation of otelkit's own.
 
     `module` is what its first import triggers; `supported` are the versions that the tests ran against: from the

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from otelkit.resource.files import read, read_text
 
@@ -16,8 +16,7 @@ _SYMBOLIC_REFS_LIMIT = 5
 _PACKED_REFS_LIMIT_BYTES = 8 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """A commit, and the branch or tag that it was checked out or deployed from, where that is known."""
 
     revision: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from opentelemetry.util.types import AttributeValue
 
@@ -13,14 +14,13 @@ Environ = Mapping[str, str]
 _INDEX = re.compile(r"[0-9]{1,9}")
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(NamedTuple):
     """What a platform says of the process; None where it says nothing.
 
     `replica` is unique among the running copies of the service, and the same for all processes of one copy.
     """
 
-    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    attributes: Mapping[str, AttributeValue] = MappingProxyType({})
     service_name: str | None = None
     service_version: str | None = None
     replica: str | None = None

@@ -16,6 +16,7 @@ from benchmarks.peers import peer
 from benchmarks.processes import child, clean_environment, sink
 from benchmarks.rounds import Comparison
 from benchmarks.soak import run as soak_run
+from otelkit.stack.native import find_binaries
 
 HERE = Path(sys.executable)
 
@@ -119,6 +120,18 @@ def test_a_soak_of_seconds_loses_nothing_that_nobody_counted(monkeypatch: pytest
     assert found.stopped >= 2, "one by the schedule, and the last"
     assert found.killed >= 1
     assert found.largest_spool > 0
+    for balances in found.services.values():
+        assert all(each.received > 100 for each in balances.values())
+        assert all(each.lost <= each.killed for each in balances.values()), "nothing was dropped"
+
+
+@pytest.mark.skipif("otelcol" not in find_binaries(), reason="no otelcol in OTELKIT_STACK_BIN, nor on PATH")
+def test_a_soak_through_a_real_otelcol_loses_nothing_end_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is killed where the collector would be away: what it had acknowledged comes from its disk."""
+    monkeypatch.setattr(soak_run, "micro_environment", lambda: HERE)
+    found = soak_run.measure(("otelkit",), seconds=6.0, seed=49, otelcol=True)["otelkit"]
+    assert found.failures() == []
+    assert found.killed >= 1
     for balances in found.services.values():
         assert all(each.received > 100 for each in balances.values())
         assert all(each.lost <= each.killed for each in balances.values()), "nothing was dropped"

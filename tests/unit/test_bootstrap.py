@@ -220,6 +220,30 @@ def test_calls_before_the_start_are_counted_and_told_once(tmp_path: Path, sink: 
     assert sink.total("lost.count") == 1
 
 
+def test_a_metric_whose_name_is_not_allowed_keeps_nothing_from_starting(tmp_path: Path, sink: Sink) -> None:
+    """Asked for before bootstrap it measures nothing, and that is said; afterwards its creation raises."""
+    finished = run(
+        tmp_path,
+        """
+        from opentelemetry import metrics
+        meter = metrics.get_meter("library")
+        bad = [meter.create_counter("1 bad"), meter.create_histogram("2 bad"), meter.create_counter(3)]
+        meter.create_observable_gauge("4 bad", [lambda options: [metrics.Observation(1)]])
+        good = meter.create_counter("good")
+        otelkit.bootstrap("x")
+        bad[0].add(1); bad[1].record(1); bad[2].add(1); good.add(2)
+        try: meter.create_counter("5 bad")
+        except Exception as error: print(error)
+        """,
+        sink,
+    )
+    assert finished.out.startswith("Expected ASCII string")
+    assert [finished.err.count(f"the metric {name} failed") for name in ("'1 bad'", "'2 bad'", "3", "'4 bad'")] == 4 * [
+        1
+    ]
+    assert sink.total("good") == 2
+
+
 FOREIGN = """
         from opentelemetry import trace, metrics, _logs
         from opentelemetry.sdk.trace import TracerProvider

@@ -193,14 +193,29 @@ def test_a_file_that_is_no_page_is_passed_over(tmp_path: Path, ledger: Ledger, c
     with pytest.raises(ValueError, match="not a ledger page"):
         read_page(other)
     assert [page.pid for _, page in pages(tmp_path / "state")] == [os.getpid()]
-    assert take_dead_pages(tmp_path / "state") == []
+    assert list(take_dead_pages(tmp_path / "state")) == []
     assert other.exists()
+
+
+def test_who_dies_before_it_has_told_of_a_page_leaves_it(tmp_path: Path) -> None:
+    """To the next one; a page that was told is gone."""
+    process = start_python(CHILD, cwd=tmp_path)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    finally:
+        kill_session(process)
+    taken = take_dead_pages(tmp_path / "state")
+    assert next(taken).pid == process.pid
+    del taken
+    assert [page.pid for page in take_dead_pages(tmp_path / "state")] == [process.pid]
+    assert list(take_dead_pages(tmp_path / "state")) == []
 
 
 def test_no_folder_is_no_pages(tmp_path: Path) -> None:
     """Before the first process ever ran."""
     assert list(pages(tmp_path / "missing")) == []
-    assert take_dead_pages(tmp_path / "missing") == []
+    assert list(take_dead_pages(tmp_path / "missing")) == []
 
 
 def test_a_page_that_vanishes_while_the_folder_is_read_hides_no_other(tmp_path: Path) -> None:
@@ -236,7 +251,7 @@ def test_the_page_of_a_living_process_is_readable_and_not_for_the_taking(tmp_pat
         ((_, page),) = pages(tmp_path / "state")
         assert (page.pid, page.service) == (process.pid, "killed")
         assert page.accounts["logs"] == Account(10, 3, 0, {DropReason.REFUSED: 1})
-        assert take_dead_pages(tmp_path / "state") == []
+        assert list(take_dead_pages(tmp_path / "state")) == []
     finally:
         kill_session(process)
 
@@ -320,7 +335,7 @@ def test_a_forked_child_that_forgets_leaves_the_parents_page_alone(ledger: Ledge
     assert os.waitpid(pid, 0)[1] == 0
     assert ledger.path.exists()
     assert read_page(ledger.path).accounts["traces"].accepted == 1
-    assert take_dead_pages(ledger.path.parent) == []
+    assert list(take_dead_pages(ledger.path.parent)) == []
 
 
 def test_the_order_of_reasons_is_the_pages_and_may_only_grow() -> None:

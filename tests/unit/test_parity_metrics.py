@@ -12,19 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk import metrics as sdk
-from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader, MetricReader, MetricsData
+from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import (
     DropAggregation,
     ExplicitBucketHistogramAggregation,
     ExponentialBucketHistogramAggregation,
     View,
 )
-from opentelemetry.sdk.resources import Resource
 
-from otelkit.engine.metering import Metering, MeterProvider
-from otelkit.engine.seams import ForklessMeterProvider
+from tests.support.parity_metrics import RESOURCE, comparable, engine, of_the_sdk, only
 
-RESOURCE = Resource({"service.name": "parity"})
 KINDS = ("counter", "up_down_counter", "histogram", "gauge")
 MEASURE = {"counter": "add", "up_down_counter": "add", "histogram": "record", "gauge": "set"}
 
@@ -61,71 +58,6 @@ STEPS = st.lists(
     ),
     max_size=25,
 )
-
-
-def engine(*readers: MetricReader, lean: bool = True, views: Sequence[View] = ()) -> MeterProvider:
-    """A provider of the engine's."""
-    provider = MeterProvider()
-    inner = ForklessMeterProvider(resource=RESOURCE, shutdown_on_exit=False, views=views)
-    provider.open(Metering(resource=RESOURCE, provider=inner, readers=readers, views=views, lean=lean, exemplars=True))
-    return provider
-
-
-def of_the_sdk(reader: MetricReader, views: Sequence[View] = ()) -> sdk.MeterProvider:
-    """The SDK's own."""
-    return sdk.MeterProvider([reader], resource=RESOURCE, shutdown_on_exit=False, views=views)
-
-
-def comparable(data: MetricsData | None) -> Any:
-    """What a collection says, without times and exemplars, in an order of its own."""
-    found = []
-    for resource in data.resource_metrics if data is not None else ():
-        assert resource.resource.attributes == RESOURCE.attributes
-        for scope in resource.scope_metrics:
-            for metric in scope.metrics:
-                points = [_point(point) for point in metric.data.data_points]
-                how = (
-                    getattr(metric.data, "is_monotonic", None),
-                    getattr(metric.data, "aggregation_temporality", None),
-                )
-                identity = (scope.scope.name, scope.scope.version, scope.scope.schema_url, metric.name)
-                about = (metric.unit, metric.description, type(metric.data).__name__, how)
-                found.append((identity, about, sorted(points, key=repr)))
-    return sorted(found, key=repr)
-
-
-def _point(point: Any) -> Any:
-    assert point.time_unix_nano > 1_600_000_000_000_000_000
-    values = {
-        name: getattr(point, name)
-        for name in (
-            "value",
-            "count",
-            "sum",
-            "bucket_counts",
-            "explicit_bounds",
-            "min",
-            "max",
-            "scale",
-            "zero_count",
-            "positive",
-            "negative",
-        )
-        if hasattr(point, name)
-    }
-    # The SDK keeps a bool that was measured as the smallest or largest value; the engine makes it the int that it is.
-    numbers = {name: int(value) if isinstance(value, bool) else value for name, value in values.items()}
-    # OTLP has doubles for them; which of 0 and 0.0 came first the engine and the SDK see differently.
-    numbers |= {name: float(numbers[name]) for name in ("min", "max") if name in numbers}
-    return [_typed(dict(point.attributes)), _typed(numbers)]
-
-
-def _typed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return sorted((key, _typed(item)) for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return [_typed(item) for item in value]
-    return (type(value).__name__, repr(value))
 
 
 def run(provider: Any, reader: InMemoryMetricReader, steps: Sequence[Any]) -> list[Any]:
@@ -243,15 +175,8 @@ def test_a_later_reader_with_other_wishes_turns_every_instrument_over_to_the_sdk
     after, first = plain.get_metrics_data(), delta.get_metrics_data()
     counter.add(4)
     second = delta.get_metrics_data()
-    assert [_only(data).value for data in (before, after, first, second)] == [5, 3, 3, 4]
-    assert _only(after).start_time_unix_nano > _only(before).start_time_unix_nano
-
-
-def _only(data: MetricsData | None) -> Any:
-    assert data is not None
-    ((scope,),) = [resource.scope_metrics for resource in data.resource_metrics]
-    ((point,),) = [metric.data.data_points for metric in scope.metrics]
-    return point
+    assert [only(data).value for data in (before, after, first, second)] == [5, 3, 3, 4]
+    assert only(after).start_time_unix_nano > only(before).start_time_unix_nano
 
 
 @pytest.mark.parametrize("create", ["create_counter", "create_histogram", "create_up_down_counter", "create_gauge"])

@@ -6,6 +6,7 @@ The programs of test_parity_traces.py and test_parity_logs.py say what the engin
 from __future__ import annotations
 
 import io
+import time
 import weakref
 from pathlib import Path
 from typing import Any, cast
@@ -24,9 +25,11 @@ from opentelemetry.sdk._logs.export import (
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 
+from otelkit.engine.opening import Extras
+from otelkit.signals.suppression import silence
 from tests.support.parity import ENGINES, RESOURCE, CountedIds, Emitted, Engine, EngineName, dump, quiet
 
 _quiet = pytest.fixture(autouse=True)(quiet)
@@ -92,6 +95,28 @@ def test_processors_of_users_join_and_leave_alike() -> None:
     assert calls[0][1] == ["end early", "start late", "end late", "flush", "shutdown"]
 
 
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_flush_has_one_deadline_for_all_processors(name: EngineName) -> None:
+    """What the first one takes, the next one has no more."""
+
+    class Slow(SpanProcessor):
+        def __init__(self) -> None:
+            self.allowed_ms: list[int] = []
+
+        def force_flush(self, timeout_millis: int = 30000) -> bool:
+            self.allowed_ms.append(timeout_millis)
+            time.sleep(0.05)
+            return True
+
+    provider = Engine(name).tracer_provider
+    first, second = Slow(), Slow()
+    for processor in (first, second):
+        provider.add_span_processor(processor)
+    assert provider.force_flush(1_000)
+    assert 500 < first.allowed_ms[0] <= 1_000
+    assert second.allowed_ms[0] <= first.allowed_ms[0] - 49
+
+
 def test_the_sdks_exporters_get_the_same() -> None:
     """InMemorySpanExporter and ConsoleSpanExporter behind the simple and the batching processor."""
     found = []
@@ -148,6 +173,22 @@ def test_a_sampler_set_on_the_provider_decides(name: EngineName) -> None:
     assert provider.sampler is ALWAYS_OFF
     assert not provider.get_tracer("new").start_span("after").is_recording()
     assert there.start_span("after").is_recording() is (name == "sdk")
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_sampler_that_is_asked_can_be_read(name: EngineName) -> None:
+    """The very one that was given, or the kind that the settings name; put back, it decides as before."""
+    given = TraceIdRatioBased(0.5)
+    assert Engine(name, extras=Extras(sampler=given)).tracer_provider.sampler is given
+    assert Engine(name, {"OTEL_TRACES_SAMPLER": "always_off"}).tracer_provider.sampler is ALWAYS_OFF
+    provider = Engine(name).tracer_provider
+    by_default = provider.sampler
+    assert isinstance(by_default, ParentBased)
+    provider.sampler = ALWAYS_OFF
+    provider.sampler = by_default
+    with silence():
+        assert not provider.get_tracer("excluded").start_span("span").is_recording()
+    assert provider.get_tracer("other").start_span("span").is_recording()
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -396,7 +396,7 @@ def test_an_end_without_time_counts_everything(tmp_path: Path, sink: Sink) -> No
         join_threads()
         accepted, outcomes = balance(pipeline)
         assert accepted == outcomes == 20_000
-        assert not report.ok
+        assert report.ok == (not report.dropped), "the sender may have been fast enough"
 
 
 def test_an_end_by_two_threads_at_once_counts_nothing_twice(tmp_path: Path, refused: str) -> None:

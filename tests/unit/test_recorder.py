@@ -16,7 +16,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from opentelemetry.trace import SpanKind, StatusCode
 
 from otelkit.delivery import causes, recovery, ring
-from otelkit.delivery.recorder import Recorder, RecorderOptions
+from otelkit.delivery.options import RecorderOptions
+from otelkit.delivery.recorder import Recorder
 from otelkit.delivery.records import Shared
 from otelkit.delivery.wire import sized
 from otelkit.signals.redaction import Redaction
@@ -261,7 +262,7 @@ def test_nothing_is_made_before_it_is_armed(tmp_path: Path) -> None:
 def test_the_cause_is_told_as_far_as_it_is_known(
     traceback: str, boot: str, kills: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From files as the kernel writes them: control groups v2 count the processes that they killed."""
+    """Control groups count the processes that they killed."""
     (tmp_path / "boot_id").write_text("this\n")
     (tmp_path / "cgroup").write_text("1:name=systemd:/x\n0::/pods/a\n")
     group = tmp_path / "root" / "pods" / "a"
@@ -271,6 +272,30 @@ def test_the_cause_is_told_as_far_as_it_is_known(
     monkeypatch.setattr(causes, "_GROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(causes, "_GROUPS_ROOT", tmp_path / "root")
     assert causes.cause_of(ring.About(1, 2, 3, kills, boot, "shop", {}), traceback).name == name
+
+
+@pytest.mark.parametrize(
+    ("groups", "file"),
+    [
+        ("0::/pods/a", "pods/a/memory.events"),
+        ("0::/../a", "memory.events"),
+        ("0::/\n4:memory:/pods/a", "memory/pods/a/memory.oom_control"),
+        ("4:cpu,memory:/docker/a", "memory/memory.oom_control"),
+        ("1:name=systemd:/x", None),
+    ],
+    ids=["v2", "v2, another's path", "v1 beside v2", "v1, the host's path", "without memory"],
+)
+def test_the_kills_of_a_control_group_are_read(
+    groups: str, file: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From files as the kernel writes them, with either version of control groups, in containers too."""
+    (tmp_path / "cgroup").write_text(groups + "\n")
+    if file is not None:
+        (tmp_path / "root" / file).parent.mkdir(parents=True)
+        (tmp_path / "root" / file).write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
+    monkeypatch.setattr(causes, "_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(causes, "_GROUPS_ROOT", tmp_path / "root")
+    assert causes.oom_kills() == (0 if file is None else 3)
 
 
 def test_a_living_processs_ring_is_not_for_the_taking(made: Recorder, tmp_path: Path) -> None:
