@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from opentelemetry import _logs, metrics, trace
 
@@ -20,8 +19,7 @@ from otelkit.versions import installed_version
 State = Literal["absent", "installed", "imported", "active"]
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbour:
+class Neighbour(NamedTuple):
     """Another telemetry library: `imported` by this process, `active` in it; `note` says what that means here."""
 
     name: str
@@ -52,7 +50,9 @@ def _imported(name: str, version: str | None, look: Callable[[], str | None]) ->
 
 def described() -> dict[str, dict[str, Any]]:
     """The same as plain data."""
-    return {found.name: {key: value for key, value in asdict(found).items() if key != "name"} for found in neighbours()}
+    return {
+        found.name: {key: value for key, value in found._asdict().items() if key != "name"} for found in neighbours()
+    }
 
 
 def summary() -> str:
