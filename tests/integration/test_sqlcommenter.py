@@ -78,12 +78,17 @@ def test_a_driver_that_prepares_nothing_on_a_server(start: Callable[..., Exporte
 
 
 @pytest.mark.parametrize("database", drivers("sqlite", "psycopg"), indirect=True)
-def test_a_name_cannot_end_the_comment(
-    start: Callable[..., Exported], database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_cannot_end_the_comment(start: Callable[..., Exported], database: Database) -> None:
     """Whatever the service is called, the statement runs, with its parameters."""
-    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=a'*/;--%25s?:x")
-    start(sqlcommenter="always", service_name="a'*/ ;-- %s ? :x %(a)s $1")
+    start(sqlcommenter="always")
+    otelkit.shutdown()
+    otelkit.bootstrap(
+        "a'*/ ) %s ? :x %(a)s $1",
+        sqlcommenter="always",
+        traces_exporter="none",
+        logs_exporter="none",
+        metrics_exporter="none",
+    )
 
     def work(connection: sqlalchemy.Connection) -> int:
         with otelkit.span("caller"):
