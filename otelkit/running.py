@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import _logs
 from opentelemetry.metrics import Observation
 from opentelemetry.propagators.textmap import TextMapPropagator
 
@@ -34,6 +33,7 @@ from otelkit.pipeline_options import pipeline_options
 from otelkit.runtime import before, fork, guard
 from otelkit.runtime.state import state_directory
 from otelkit.signals import exceptions
+from otelkit.starting import application_starting
 from otelkit.versions import installed_version
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class Running:
         if not self._extras.captured:
             self._observe(self.settings)
             logger.info("%s", self.line())
-            _application_starting(self.resource)
+            application_starting(self.resource)
         self._pipeline.arm()
         if self._shared is not None and self._extras.pulled:
             self._shared.tick()  # who serves /metrics serves it before its first record
@@ -382,24 +382,4 @@ def _resource(settings: Settings) -> Mapping[str, Any]:
         environment=settings.environment,
         attributes=settings.resource_attributes,
         environ=os.environ,
-    )
-
-
-def _application_starting(attributes: Mapping[str, Any]) -> None:
-    """The application's first record: it only queues."""
-    _logs.get_logger("otelkit").emit(
-        severity_number=_logs.SeverityNumber.INFO,
-        severity_text="INFO",
-        body="application starting",
-        event_name="otelkit.application.starting",
-        attributes={
-            key: attributes[key]
-            for key in (
-                "service.name",
-                "service.version",
-                "deployment.environment.name",
-                "process.runtime.version",
-            )
-            if key in attributes
-        },
     )

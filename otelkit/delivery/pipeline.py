@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from opentelemetry.sdk.metrics.export import MetricsData
 
@@ -28,6 +28,7 @@ from otelkit.delivery.options import PipelineOptions
 from otelkit.delivery.outbox import Batch, Outbox
 from otelkit.delivery.packing import Packing
 from otelkit.delivery.queue import QueueLimits, SignalQueue
+from otelkit.delivery.recording import open_recorder, open_recovery
 from otelkit.delivery.records import Attributes
 from otelkit.delivery.report import FlushReport, report_dead_processes
 from otelkit.delivery.sender import Sender, by_hop
@@ -35,10 +36,6 @@ from otelkit.delivery.spool import Spool
 from otelkit.delivery.threads import Threads
 from otelkit.runtime import guard
 from otelkit.runtime.bell import Bell
-
-if TYPE_CHECKING:
-    from otelkit.delivery.recorder import Recorder
-    from otelkit.delivery.recovery import Recovery
 
 logger = logging.getLogger("otelkit.delivery")
 
@@ -71,7 +68,7 @@ class Pipeline:
         self._options = options
         self.ledger = Ledger(options.state_dir, options.service)
         self._wake = Bell()
-        self.recorder = recorder = self._open_recorder()
+        self.recorder = recorder = open_recorder(options.recorder, self.ledger.started_ns, self.start)
         self.spans = self._queue(
             "traces", options.spans, Scales(options.spans.caps).span, recorder.ended if recorder else None
         )
@@ -89,7 +86,7 @@ class Pipeline:
         self._armed = False
         self.spool = self._open_spool()
         self._backlog = Backlog(self._outbox, self.spool, self.ledger)
-        self._recovery = self._open_recovery()
+        self._recovery = open_recovery(options.recorder, self.ledger, self._packing, self._offer)
         self._senders = [
             Sender(self._outbox, self.ledger, hop, self.spool, self._wake.ring, quiet=options.quiet)
             for hop in by_hop(options.destinations)
@@ -109,22 +106,6 @@ class Pipeline:
             self.ledger.signals[signal], limits, weigh=weigh, note=note,
             release=self.recorder.release if self.recorder else None, start=self.start, wake=self._wake.ring,
         )  # fmt: skip
-
-    # Both are imported where they are on alone: every start would pay for them.
-
-    def _open_recorder(self) -> Recorder | None:
-        if self._options.recorder is None:
-            return None
-        from otelkit.delivery.recorder import Recorder
-
-        return Recorder(self._options.recorder, self.ledger.started_ns, self.start)
-
-    def _open_recovery(self) -> Recovery | None:
-        if self._options.recorder is None:
-            return None
-        from otelkit.delivery.recovery import Recovery
-
-        return Recovery(self._options.recorder, self.ledger, self._packing, self._offer)
 
     def _open_spool(self) -> Spool | None:
         options = self._options

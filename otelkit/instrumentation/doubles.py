@@ -46,7 +46,7 @@ def pass_recorded_requests() -> Undo:
     """Has contrib's ASGI middleware, which the application may have added, pass on what otelkit records."""
     from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
-    from otelkit.instrumentation.asgi import MARK
+    from otelkit.instrumentation.routes import MARK
 
     original = OpenTelemetryMiddleware.__call__
 

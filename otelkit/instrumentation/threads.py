@@ -21,7 +21,7 @@ from otelkit.instrumentation import imports
 from otelkit.runtime import guard
 from otelkit.signals import correlation
 from otelkit.signals.fingerprints import in_application
-from otelkit.signals.suppression import silent
+from otelkit.signals.suppression import decided
 
 Undo = Callable[[], None]
 
@@ -42,21 +42,21 @@ def install(settings: Settings) -> Undo:
 class Carried:
     """The part of a context that telemetry needs; a call runs a function with it, in another thread."""
 
-    __slots__ = ("_context", "_holder", "_silent")
+    __slots__ = ("_context", "_decided", "_holder")
 
-    def __init__(self, context: Context, holder: correlation.Holder | None, is_silent: bool) -> None:
+    def __init__(self, context: Context, holder: correlation.Holder | None, bound: int | None) -> None:
         self._context = context
         self._holder = holder
-        self._silent = is_silent
+        self._decided = bound
 
     def __call__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         context = variable.set(self._context)
         holder = correlation.share(self._holder)
-        silence = silent.set(self._silent)
+        decision = decided.set(self._decided)
         try:
             return function(*args, **kwargs)
         finally:
-            silent.reset(silence)
+            decided.reset(decision)
             correlation.close_holder(holder)
             detach(context)
 
@@ -89,8 +89,8 @@ class Sent:
 
 def carried() -> Carried | None:
     """What the present context has to go along; None where it has nothing."""
-    context, holder, is_silent = variable.get(), correlation.to_share(), silent.get()
-    return Carried(context, holder, is_silent) if context or holder is not None or is_silent else None
+    context, holder, bound = variable.get(), correlation.to_share(), decided.get()
+    return Carried(context, holder, bound) if context or holder is not None or bound is not None else None
 
 
 def _of_threads() -> Undo:

@@ -49,45 +49,11 @@ def client_left(error: BaseException) -> bool:
     )
 
 
-def fingerprint(error: BaseException) -> str:
-    """16 hex digits that are equal for the same error at the same place of the application.
-
-    From the type and the application's own frames (file, function), without line numbers, so that an edit above the
-    place changes nothing; where there is no frame of the application, all frames count.
-    """
-    import hashlib  # loads OpenSSL, which a process without exceptions need not
-
-    frames = list(_frames(error.__traceback__))
-    own = [frame for frame in frames if in_application(frame.f_code.co_filename)] or frames
-    places = [
-        f"{_NUMBERS.sub('0', frame.f_code.co_filename.rpartition('/')[2])}:{frame.f_code.co_name}" for frame in own
-    ]
-    return hashlib.blake2b("|".join([type_name(error), *places]).encode("utf-8", "replace"), digest_size=8).hexdigest()
-
-
-def _frames(tb: TracebackType | None) -> list[FrameType]:
-    found = []
-    while tb is not None:
-        found.append(tb.tb_frame)
-        tb = tb.tb_next
-    return found
-
-
-_LIBRARIES = tuple(
-    {path for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_paths().get(name))}
-)
-
-
-def in_application(file: str) -> bool:
-    """Whether a frame's file is the application's own: neither the standard library's nor an installed package's."""
-    return not file.startswith((*_LIBRARIES, "<")) and "site-packages" not in file
-
-
 def stack_trace(error: BaseException) -> str:
     """The formatted stack trace, causes and contexts included; a long one without its middle; never raises."""
     try:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        return validation.without_values(text, error)
+        text = validation.without_values(text, error)
         if len(text) <= _LONGEST_STACK:
             return text
         quarter = _LONGEST_STACK // 4

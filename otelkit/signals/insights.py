@@ -10,7 +10,7 @@ import sys
 from types import FrameType
 from typing import Any, NamedTuple
 
-from otelkit.signals.exceptions import in_application
+from otelkit.signals.fingerprints import in_application
 
 N_PLUS_ONE_COUNT = "otelkit.db.n_plus_one.count"
 N_PLUS_ONE_DURATION = "otelkit.db.n_plus_one.duration"

@@ -13,7 +13,7 @@ import celery
 import pytest
 
 from examples.shop.redis_server import redis_server
-from otelkit.instrumentation.celery import CARRIER
+from otelkit.instrumentation.celery_tasks import CARRIER
 from tests.faults.spooled import next_start, nobody, run_service
 from tests.support.server import BIN, FAST, clean_environment, free_port, get, running, wait_until_up
 from tests.support.sink import ReceivedLog, ReceivedSpan, Sink

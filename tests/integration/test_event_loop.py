@@ -95,7 +95,7 @@ def test_what_blocks_is_told_once_with_its_stack(
     """In the request's trace, with what is bound; what waits, runs in a thread, or blocks shortly many times is not."""
     pytest.importorskip(loop)
     exported = start(blocked_loop_s=0.2, engine=engine, metric_export_interval_s=60)
-    with served(app, loop) as url:
+    with served(app, loop=loop) as url:
         get(url)
         time.sleep(0.25)  # the loop's timer has fired once
         get(f"{url}/{path}")
