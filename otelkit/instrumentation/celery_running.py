@@ -136,7 +136,7 @@ class Running:
                 correlation.close_holder(attempt.holder_token)
                 return
             error = sys.exc_info()[1]
-            if error is not None:  # what no handler of Celery's takes: a time-out of gevent's, sys.exit
+            if error is not None and _is_failure(error):  # what no handler of Celery's takes
                 self._fail(attempt, error)
         outcome = attempt.state or state or "UNKNOWN"
         attempt.span.set_attribute("celery.task.state", outcome)
@@ -156,6 +156,13 @@ class Running:
         from billiard.process import current_process
 
         return bool(current_process().daemon)
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether a task failed with it: not by Ctrl-C, sys.exit or a cancellation, but by gevent's time-out, which is no
+    Exception either.
+    """
+    return isinstance(error, Exception) or type(error).__module__.partition(".")[0] == "gevent"
 
 
 def cause_of(reason: Any) -> str:

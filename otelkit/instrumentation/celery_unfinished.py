@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import NonRecordingSpan, Span, SpanKind, StatusCode, get_current_span
 
 from otelkit.config.settings import Settings
 from otelkit.engine.context import detach, variable, with_span
@@ -182,15 +182,16 @@ class Unfinished:
         own = of_run(task_id, headers.get("retries"), headers.get("delivery_info"))
         holder_token, holder = correlation.open_holder(carrier.get("bound") or {})
         began_ns = int(began_s * 1e9)
-        span: Span = self._counts.tracer.begin(
-            task.run_name, SpanKind.CONSUMER, task.run, own, context, links, began_ns
-        )
+        span: Span
+        if is_written:
+            span = self._counts.tracer.begin(task.run_name, SpanKind.CONSUMER, task.run, own, context, links, began_ns)
+        else:  # in the publisher's place: a log record and an exemplar lead to the trace
+            span = NonRecordingSpan(get_current_span(context).get_span_context())
         holder.entry_span = span
         token = variable.set(with_span(span, context))
         try:
             yield span
         finally:
             detach(token)
-            if is_written:
-                span.end()
+            span.end()
             correlation.close_holder(holder_token)

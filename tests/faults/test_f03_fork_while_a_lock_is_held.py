@@ -17,6 +17,7 @@ NOT_TRIED = {
     "engine/cells.py Cell.reset": "only in a free-threaded build",
     "engine/span.py module": "only in a free-threaded build",
     "given.py _Work.__init__": "made for one flush, of an application's own objects",
+    "instrumentation/celery_monitor.py Monitor.__init__": "in the monitor's process, or beat's, which fork nothing",
     "testing/recording.py Recording.__init__": "within an application's tests alone",
 }
 

@@ -43,6 +43,15 @@ _NOT_IN_THE_SHOP = {
     semconv.DB_CLIENT_CONNECTION_TIMEOUTS,
     semconv.CELERY_TASK_RETRIES,
     semconv.CELERY_TASK_FAILURES,
+    semconv.CELERY_TASK_DISCARDED,
+    semconv.CELERY_QUEUE_MESSAGES,  # the monitor's
+    semconv.CELERY_QUEUE_AGE,
+    semconv.CELERY_WORKERS,
+    semconv.DB_N_PLUS_ONE,
+    semconv.REDIS_BLOCKING_DURATION,
+    semconv.REDIS_RETRIES,
+    semconv.REDIS_REDIRECTIONS,
+    semconv.WEBSOCKET_SERVER_MESSAGES,
 }
 # Labels that every series gets: from the resource (promoted), from the scope, and of histograms' buckets.
 _GENERAL_LABELS = {
