@@ -67,9 +67,13 @@ with otelkit.span("broken"):
     assert "ValueError: no stock" in finished.err
     assert names(sink) == ["before", "broken"]
     assert sink.named("broken")[0].span.status.code == ERROR
-    assert [log.attributes["exception.type"] for log in sink.logs if log.scope == "otelkit.exceptions"] == [
-        "ValueError"
-    ]
+    # The span's with the stack trace, and that nobody handled it.
+    told, unhandled = (log.attributes for log in sink.logs if log.scope == "otelkit.exceptions")
+    assert told["exception.type"] == unhandled["exception.type"] == "ValueError"
+    assert told["otelkit.error.fingerprint"] == unhandled["otelkit.error.fingerprint"]
+    assert "no stock" in told["exception.stacktrace"]
+    assert "exception.stacktrace" not in unhandled
+    assert unhandled["otelkit.error.handled"] is False
     assert sink.total("made") == 1
 
 
