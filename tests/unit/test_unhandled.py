@@ -142,10 +142,10 @@ import {loop}, logging
 async def result():
     await asyncio.sleep(0)
     time.sleep(0.2)
-    return "s3cret"
+    return "s3" + "cret"
 async def main():
     asyncio.get_running_loop().set_debug(True)
-    asyncio.get_running_loop().call_soon(int, "s3cret")
+    asyncio.get_running_loop().call_soon(int, "s3" + "cret")  # a source line is in the record as it is
     await asyncio.create_task(result())
     await asyncio.sleep(0.01)
 """
