@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
-from queue import Empty, SimpleQueue
 from typing import Literal
 
 from opentelemetry.context import Context
@@ -21,6 +21,7 @@ from otelkit.console.local_traces import Limits, LocalTrace, LocalTraces
 from otelkit.console.terminal import Terminal
 from otelkit.console.tree import draw
 from otelkit.runtime import guard
+from otelkit.runtime.bell import Bell
 
 _MOST_QUEUED = 20_000
 _CLOSE_S = 0.5
@@ -43,8 +44,8 @@ class TreePrinter(SpanProcessor, LogRecordProcessor):
     def __init__(self, terminal: Terminal | None = None, limits: Limits | None = None) -> None:
         self._terminal = terminal or Terminal()
         self._limits = limits or Limits()
-        # A SimpleQueue's put takes no lock that another thread could hold, in signal handlers neither.
-        self._events: SimpleQueue[_Event] = SimpleQueue()
+        self._events: deque[_Event] = deque()
+        self._wake = Bell()
         self._traces = LocalTraces(self._limits)
         self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -73,10 +74,11 @@ class TreePrinter(SpanProcessor, LogRecordProcessor):
             return
         if self._thread is None:
             self._start()
-        if self._events.qsize() >= _MOST_QUEUED:
+        if len(self._events) >= _MOST_QUEUED:
             self._overrun += 1
             return
-        self._events.put(event)
+        self._events.append(event)
+        self._wake.ring()
 
     def _start(self) -> None:
         with self._starting:
@@ -107,24 +109,22 @@ class TreePrinter(SpanProcessor, LogRecordProcessor):
         if self._thread is None or not self._thread.is_alive():
             return True
         done = threading.Event()
-        self._events.put((what, done))
+        self._events.append((what, done))
+        self._wake.ring()
         return done.wait(timeout_s)
 
     # -- the thread's side
 
     def _run(self) -> None:
         while True:
-            due = self._traces.next_due()
-            try:
-                event = self._events.get(timeout=None if due is None else max(0.0, due - time.monotonic()))
-            except Empty:
-                self._print(self._traces.take_due(time.monotonic()))
-                continue
-            asked = self._take(event)
-            for _ in range(self._events.qsize()):
+            if not self._events:
+                due = self._traces.next_due()
+                self._wake.wait(None if due is None else max(0.0, due - time.monotonic()))
+            asked = None
+            for _ in range(len(self._events)):
+                asked = self._take(self._events.popleft())
                 if asked is not None:
                     break
-                asked = self._take(self._events.get())
             if asked is None:
                 self._print(self._traces.take_due(time.monotonic()))
                 continue
