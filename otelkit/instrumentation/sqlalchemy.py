@@ -1,7 +1,7 @@
 """SQLAlchemy: one client span and one measurement a statement, sync and async; statements that repeat or take long.
 
-Listeners on the class `Engine` see engines made earlier and connections that are open; context variables cross the
-greenlets of async engines. Pools: sqlalchemy_pools.py, transactions: sqlalchemy_transactions.py.
+Engines made earlier and connections that are open are seen too; context variables cross the greenlets of async engines.
+Where a statement passes: sqlalchemy_dialects.py, pools: sqlalchemy_pools.py, transactions: sqlalchemy_transactions.py.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from otelkit.engine import door
 from otelkit.engine.context import with_span
 from otelkit.instrumentation import instruments
 from otelkit.instrumentation.sql import Statement, statement
+from otelkit.instrumentation.sqlalchemy_dialects import Dialects, is_initializing
 from otelkit.instrumentation.sqlalchemy_pools import Pools, engine_attributes, error_attributes
 from otelkit.instrumentation.sqlalchemy_transactions import Transactions, in_transaction_call
 from otelkit.instrumentation.sqlcommenter import Commenter
@@ -29,7 +30,7 @@ from otelkit.runtime import guard
 from otelkit.signals import insights
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection, Engine, ExceptionContext
+    from sqlalchemy.engine import Engine
 
 _STATE = "_otelkit_state"
 _KEPT_STATEMENTS = 512  # of an engine
@@ -41,31 +42,27 @@ def install(settings: Settings) -> Callable[[], None]:
     """Records the statements and pools of every engine; returns the undo."""
     from sqlalchemy import event
     from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine.default import DefaultDialect
     from sqlalchemy.pool import Pool
 
-    statements = _Statements(settings)
-    pools = Pools()
-    before: Callable[..., Any] = statements.before
-    options: dict[str, Any] = {}
-    if settings.sqlcommenter != "off":
-        before, options = Commenter(settings, statements.before, statements.span_of).before, {"retval": True}
-    listeners: list[tuple[Any, str, Callable[..., Any], dict[str, Any]]] = [
-        (Engine, "before_cursor_execute", before, options),
-        (Engine, "after_cursor_execute", statements.after, {}),
-        (Engine, "handle_error", statements.failed, {}),
-        (Pool, "checkin", pools.returned, {}),
-        (Pool, "detach", pools.returned, {}),
+    commenter = Commenter(settings) if settings.sqlcommenter != "off" else None
+    dialects = Dialects(_Statements(settings), commenter.comment if commenter is not None else None)
+    pools = Pools(dialects.watch)
+    listeners: list[tuple[Any, str, Callable[..., Any]]] = [
+        (Pool, "checkin", pools.returned),
+        (Pool, "detach", pools.returned),
     ]
-    for target, name, listener, how in listeners:
-        event.listen(target, name, listener, **how)
-    unwrap = [pools.wrap(Engine)]
+    for listener in listeners:
+        event.listen(*listener)
+    dialects.watch_all(DefaultDialect)
+    restore = [dialects.undo, pools.wrap(Engine)]
     if settings.sqlalchemy_transactions != "off":
-        unwrap.append(Transactions(settings).wrap(Connection))
+        restore.append(Transactions(settings).wrap(Connection))
 
     def undo() -> None:
-        for target, name, listener, _ in listeners:
-            event.remove(target, name, listener)
-        for step in unwrap:
+        for listener in listeners:
+            event.remove(*listener)
+        for step in restore:
             step()
 
     return undo
@@ -84,8 +81,8 @@ class _Kind:
         self.duration = door.records(duration, self.labels)
 
 
-class _EngineState:
-    """What is known of an engine, kept on it: its attributes, and the statements that it has run."""
+class _DialectState:
+    """What is known of an engine, kept on its dialect: its attributes, and the statements that it has run."""
 
     __slots__ = ("attributes", "kinds", "owner")
 
@@ -95,8 +92,8 @@ class _EngineState:
         self.kinds: dict[str, _Kind] = {}
 
 
-class _Running:
-    """A statement that is being executed."""
+class Running:
+    """A statement that is being executed; `span` is None where it has none."""
 
     __slots__ = ("began_ns", "kind", "parent", "span")
 
@@ -108,7 +105,7 @@ class _Running:
 
 
 class _Statements:
-    """The listeners of the cursor events."""
+    """Records what passes from the dialects to the drivers."""
 
     def __init__(self, settings: Settings) -> None:
         meter = get_meter("otelkit.sqlalchemy")
@@ -120,65 +117,48 @@ class _Statements:
         self._slow_ns = settings.slow_query_s * 1e9 or math.inf
         self._transactions = settings.sqlalchemy_transactions != "off"
 
-    def before(
-        self,
-        connection: Connection,
-        cursor: object,
-        sql: str,
-        parameters: Any,
-        context: Any,
-        executemany: bool,
-    ) -> None:
-        if context is None:
-            return
+    def begin(self, dialect: Any, sql: str, parameters: Any, context: Any, /) -> Running | None:
+        if context is None or _STATE in vars(context):
+            return None
         try:
-            engine = connection.engine
-            state = vars(engine).get(_STATE)
+            state = vars(dialect).get(_STATE)
             kind = state.kinds.get(sql) if state is not None and state.owner is self else None
             if kind is None:
-                kind = self._kind(connection, sql)
+                kind = self._kind(dialect, sql, context)
                 if kind is None:
-                    return
+                    return None
             # A statement outside of any trace (a health check of the pool, a migration) makes no trace of its own.
             parent = door.parent_to_record()
             span = None
             if parent is not None:
-                batch = _batch_size(parameters, context) if executemany else None
+                batch = _batch_size(parameters, context) if context.executemany else None
                 span = self._tracer.begin(kind.name, SpanKind.CLIENT, kind.shared, batch)
-            setattr(context, _STATE, _Running(span, kind, parent))
+            running = Running(span, kind, parent)
+            setattr(context, _STATE, running)
+            return running
         except Exception:  # noqa: BLE001 - a statement is executed whatever telemetry does
             guard.report("the start of a statement's telemetry")
-
-    def _kind(self, connection: Connection, sql: str) -> _Kind | None:
-        if self._transactions and in_transaction_call(connection):
             return None
-        engine = connection.engine
-        state = vars(engine).get(_STATE)
+
+    def _kind(self, dialect: Any, sql: str, context: Any) -> _Kind | None:
+        connection = context.root_connection
+        if is_initializing(connection) or (self._transactions and in_transaction_call(connection)):
+            return None
+        state = vars(dialect).get(_STATE)
         if state is None or state.owner is not self:
-            state = _EngineState(self, engine)
-            setattr(engine, _STATE, state)
-        kind = _Kind(state.attributes, statement(sql, engine.dialect.name), self._duration)
+            state = _DialectState(self, connection.engine)
+            setattr(dialect, _STATE, state)
+        kind = _Kind(state.attributes, statement(sql, dialect.name), self._duration)
         if len(sql) <= _LONGEST_KEPT and not (self._transactions and _of_a_transaction(kind)):
             if len(state.kinds) >= _KEPT_STATEMENTS:
                 state.kinds.clear()
             state.kinds[sql] = kind
         return kind
 
-    def after(
-        self,
-        connection: Connection,
-        cursor: object,
-        sql: str,
-        parameters: Any,
-        context: Any,
-        executemany: bool,
-    ) -> None:
-        running: _Running | None = getattr(context, _STATE, None)
-        if running is None:
-            return
+    def ended(self, running: Running, context: Any, /) -> None:
         try:
-            setattr(context, _STATE, None)
             elapsed_ns = perf_counter_ns() - running.began_ns
+            delattr(context, _STATE)
             span = running.span
             running.kind.duration.record(elapsed_ns / 1e9, span)
             parent = running.parent
@@ -193,13 +173,7 @@ class _Statements:
         except Exception:  # noqa: BLE001 - as above
             guard.report("the end of a statement's telemetry")
 
-    @staticmethod
-    def span_of(context: Any) -> Any:
-        """The span of the statement that is being executed, None where it has none."""
-        running: _Running | None = getattr(context, _STATE, None)
-        return running.span if running is not None else None
-
-    def _ran_too_often(self, running: _Running, tally: insights.Tally) -> None:
+    def _ran_too_often(self, running: Running, tally: insights.Tally) -> None:
         if tally.count == self._too_often:
             tally.caller = insights.caller()
             if tally.caller is not None:
@@ -207,7 +181,7 @@ class _Statements:
             self._repeated.add(1, running.kind.labels, with_span(running.parent))
         insights.mark(running.parent, running.kind.text, tally)
 
-    def _was_slow(self, running: _Running, elapsed_ns: int) -> None:
+    def _was_slow(self, running: Running, elapsed_ns: int) -> None:
         """One log record, in the statement's own span where it has one."""
         span = running.span
         caller = insights.caller()
@@ -225,14 +199,10 @@ class _Statements:
         )
 
     @guard.guard("the end of a failed statement's telemetry")
-    def failed(self, found: ExceptionContext) -> None:
-        context = found.execution_context
-        running: _Running | None = getattr(context, _STATE, None)
-        if running is None:
-            return
-        setattr(context, _STATE, None)
+    def failed(self, running: Running, context: Any, error: BaseException, /) -> None:
         elapsed_ns = perf_counter_ns() - running.began_ns
-        of_error, span = error_attributes(found.original_exception), running.span
+        delattr(context, _STATE)
+        of_error, span = error_attributes(error), running.span
         if span is not None:
             span.set_attributes(of_error)
             # The driver's message repeats literals and bind values of the statement: only its type is safe.

@@ -23,7 +23,7 @@ from otelkit.runtime import guard
 from otelkit.signals.exceptions import type_name
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Engine
+    from sqlalchemy.engine import Dialect, Engine
     from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
 # SQLAlchemy's dialect -> the conventions' name, where they differ.
@@ -86,9 +86,13 @@ class _PoolState:
 
 
 class Pools:
-    """Connections in use, idle, waited for and timed out, by pool; pools of one name are one."""
+    """Connections in use, idle, waited for and timed out, by pool; pools of one name are one.
 
-    def __init__(self) -> None:
+    `watch` is given the dialect of every engine with a new pool: its class may have been imported just now.
+    """
+
+    def __init__(self, watch: Callable[[type[Dialect]], None]) -> None:
+        self._watch = watch
         meter = get_meter("otelkit.sqlalchemy")
         self._tracer = door.tracer("otelkit.sqlalchemy")
         self._duration = instruments.histogram(meter, semconv.DB_CLIENT_OPERATION_DURATION)
@@ -169,6 +173,7 @@ class Pools:
 
     def _state(self, engine: Engine) -> _PoolState:
         pool = engine.pool
+        self._watch(type(engine.dialect))
         state = _PoolState(self, _pool_name(engine))
         setattr(pool, _STATE, state)
         self._pools[pool] = state

@@ -71,7 +71,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], data: Path, log: Path) -
     while time.monotonic() < deadline and process.poll() is None:
         # Its last line says `ready` when connections are taken; a client's attempt may reach another server's port.
         pid_file = data / "postmaster.pid"
-        if pid_file.exists() and pid_file.read_text().splitlines()[-1].strip() == "ready":
+        if pid_file.exists() and pid_file.read_text().rstrip().endswith("ready"):
             return
         time.sleep(0.02)
     raise AssertionError(f"PostgreSQL does not answer:\n{log.read_text(errors='replace')}")
