@@ -16,7 +16,7 @@ from otelkit.instrumentation import http, runtime
 from otelkit.instrumentation.routes import MARK, Scope, template
 from otelkit.instrumentation.websocket import Messages
 from otelkit.runtime import guard
-from otelkit.signals import correlation, exceptions
+from otelkit.signals import correlation, exceptions, urls
 from otelkit.signals.suppression import decided
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Request:
             own["client.address"] = own["network.peer.address"] = client[0]
             own["client.port"] = client[1]
         if query := scope.get("query_string"):
-            own["url.query"] = http.safe_query(query[:_LONGEST_URL].decode("latin-1"))
+            own["url.query"] = urls.safe_query(query[:_LONGEST_URL].decode("latin-1"))
         if method == "_OTHER":
             own["http.request.method_original"] = original[:64]
         if layer.capture_request_headers:
