@@ -46,7 +46,9 @@ class Carried:
 
     __slots__ = ("_context", "_decided", "_holder")
 
-    def __init__(self, context: Context, holder: correlation.Holder | None, bound: int | None) -> None:
+    def __init__(
+        self, context: Context, holder: correlation.Holder | correlation.Scope | None, bound: int | None
+    ) -> None:
         self._context = context
         self._holder = holder
         self._decided = bound
