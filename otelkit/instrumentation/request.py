@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter_ns
@@ -177,6 +178,13 @@ class Request:
             if traceparent is not None:
                 headers.append((b"server-timing", b'traceparent;desc="%b"' % traceparent))
         message["headers"] = headers
+
+    def context(self) -> contextvars.Context:
+        """One with the request's own span and what is bound, for who tells of the request from another thread."""
+        found = contextvars.Context()
+        found.run(variable.set, with_span(self.span))
+        found.run(correlation.share, self._holder)
+        return found
 
     def fail(self, error: BaseException) -> None:
         """Marks the request as failed by an exception that nobody handled; neither a cancelled one is an error nor one

@@ -19,12 +19,11 @@ from otelkit.config.settings import Settings
 from otelkit.engine.context import detach, variable
 from otelkit.engine.seams import propagate
 from otelkit.instrumentation import imports
+from otelkit.instrumentation.replacing import Undo, replace
 from otelkit.runtime import guard
 from otelkit.signals import correlation
 from otelkit.signals.fingerprints import in_application
 from otelkit.signals.suppression import decided
-
-Undo = Callable[[], None]
 
 
 def install(settings: Settings) -> Undo:
@@ -152,13 +151,7 @@ def _of_threads() -> Undo:
             restore()
             raise
 
-    threading.Thread.start = start  # type: ignore[method-assign]
-
-    def undo() -> None:
-        if threading.Thread.start is start:
-            threading.Thread.start = original  # type: ignore[method-assign]
-
-    return undo
+    return replace(threading.Thread, "start", start)
 
 
 @guard.guard("the context of a thread")
@@ -208,13 +201,7 @@ def _of_processes() -> Undo:
         finally:
             vars(self).pop("run", None)
 
-    BaseProcess.start = start  # type: ignore[method-assign]
-
-    def undo() -> None:
-        if BaseProcess.start is start:
-            BaseProcess.start = original  # type: ignore[method-assign]
-
-    return undo
+    return replace(BaseProcess, "start", start)
 
 
 def _of_thread_pools() -> Undo:
@@ -244,10 +231,4 @@ def _of_pools(pool: Any, take: Callable[[], Callable[..., Any] | None]) -> Undo:
         )
         return found
 
-    pool.submit = submit
-
-    def undo() -> None:
-        if pool.submit is submit:
-            pool.submit = original
-
-    return undo
+    return replace(pool, "submit", submit)
