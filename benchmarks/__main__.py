@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import comparison, latency, memory, micro, report, requests, starts, tasks, throughput
+from benchmarks import comparison, counting, latency, memory, micro, report, requests, starts, tasks, throughput
 from benchmarks.environments import FOLDER, peer_environment, versions
 from benchmarks.peers import NAMES, peer
 from benchmarks.rounds import Comparison
@@ -101,6 +101,12 @@ def _latency(options: argparse.Namespace) -> tuple[object, bool]:
     return [asdict(each) for each in found], True
 
 
+def _counting(options: argparse.Namespace) -> tuple[object, bool]:
+    found = counting.measure(rounds=options.rounds, groups=options.groups)
+    print(f"\n{counting.shown(found)}", flush=True)
+    return [asdict(each) for each in found], True
+
+
 PARTS: dict[str, Part] = {
     "requests": _requests,
     "tasks": _tasks,
@@ -110,9 +116,10 @@ PARTS: dict[str, Part] = {
     "memory": _memory,
     "soak": _soak,
     "latency": _latency,
+    "counting": _counting,
 }
-DEFAULT = tuple(name for name in PARTS if name not in ("soak", "latency"))
-"""What is measured when nothing is named: the others take as long as all of these."""
+DEFAULT = tuple(name for name in PARTS if name not in ("soak", "latency", "counting"))
+"""What is measured when nothing is named: the others are questions of their own, or take as long as all of these."""
 
 
 def _options() -> argparse.Namespace:
@@ -132,6 +139,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--otelcol", action="store_true", help="have a real one between the soak and its collector")
     parser.add_argument("--latency-rounds", type=_positive, default=10, help="(%(default)s)")
     parser.add_argument("--latency-requests", type=_positive, default=6000, help="of a server, a round (%(default)s)")
+    parser.add_argument(
+        "--groups", type=_positive, default=2000, help="of four requests, a round of counting (%(default)s)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     return parser.parse_args()
 

@@ -9,7 +9,7 @@ import typing as _typing
 
 if _typing.TYPE_CHECKING:
     from otelkit import testing
-    from otelkit.api import metrics
+    from otelkit.api import message_context, metrics
     from otelkit.api.context import bind, unbind
     from otelkit.api.errors import exception
     from otelkit.api.events import event
@@ -36,6 +36,7 @@ __all__ = [
     "exception",
     "flush",
     "gauge",
+    "message_context",
     "metrics",
     "metrics_app",
     "observe",
@@ -69,6 +70,7 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'otelkit' has no attribute {name!r}")
     found: dict[str, object] = {
+        "message_context": _importlib.import_module("otelkit.api.message_context"),
         "metrics": _importlib.import_module("otelkit.api.metrics"),
         "testing": _importlib.import_module("otelkit.testing"),
     }

@@ -216,7 +216,7 @@ _API = (
     ("Spans", ("span", "traced")),
     ("Metrics", ("count", "distribution", "gauge", "observe", "Registration", "metrics", "metrics_app")),
     ("Events and exceptions", ("event", "exception")),
-    ("The request's context", ("bind", "unbind")),
+    ("The request's context", ("bind", "unbind", "message_context")),
     ("Tests", ("testing",)),
     ("Errors", ("OtelkitError", "ConfigurationError", "AlreadyConfigured", "UnsupportedLibrary")),
 )
@@ -224,6 +224,7 @@ _API = (
 _MEMBERS: Mapping[str, Sequence[str]] = {
     "Telemetry": ("service", "flush", "shutdown", "status"),
     "Registration": ("close",),
+    "message_context": ("with_context", "process"),
     "metrics": ("counter", "up_down_counter", "histogram", "gauge", "Counter", "Histogram", "Gauge"),
     "testing": ("capture", "Captured", "Spans", "CapturedSpan", "Logs", "CapturedLog", "Metrics", "Distribution"),
 }

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
 
 from opentelemetry.trace import get_current_span
 
 from otelkit.signals import correlation
-from otelkit.signals.correlation import Holder, Value
+from otelkit.signals.correlation import Holder, Scope, Value
 
 
 class Binding:
     """What `bind` returns; as a context manager it takes the values back at the end of the block."""
 
-    __slots__ = ("_before", "_holder")
+    __slots__ = ("_before", "_holder", "_scope", "_values")
 
-    def __init__(self, holder: Holder, before: dict[str, Value | None]) -> None:
+    def __init__(self, holder: Holder | Scope, values: Mapping[str, Value]) -> None:
+        self._before = {name: holder.bound(name) for name in values}
         self._holder = holder
-        self._before = before
+        self._values = values
+        self._scope: Scope | None = None
+        holder.bind(values)
 
     def __enter__(self) -> Binding:
+        # Until now they were the request's. What somebody else has bound meanwhile is his.
+        holder = self._holder
+        for name, before in self._before.items():
+            if holder.bound(name) is self._values[name]:
+                holder.restore(name, before)
+        self._scope = Scope(holder, self._values)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._holder.unbind(key for key, value in self._before.items() if value is None)
-        self._holder.bind({key: value for key, value in self._before.items() if value is not None})
+        if self._scope is not None:
+            self._scope.close()
 
 
 def bind(**values: Value) -> Binding:
@@ -34,17 +42,20 @@ def bind(**values: Value) -> Binding:
 
     `otelkit.bind(user_id=7, tenant="acme")`; `user_id` and `session_id` become `user.id` and `session.id`. The span
     that is current and the request's or task's own get them too. Outside of a request or task they hold in the
-    present context until `unbind`. They are never sent to a third party. Values are str, bool, int or float.
+    present context until `unbind`.
+
+    `with otelkit.bind(step="payment"):` holds for the block, and for the tasks and threads that are started in it;
+    blocks of tasks that run at the same time know nothing of each other.
+
+    Bound values are never sent to a third party. They are str, bool, int or float.
     """
     holder = correlation.holder()
     renamed = {correlation.attribute_name(key): value for key, value in values.items()}
-    earlier: Mapping[str, Any] = holder.values or {}
-    before = {key: earlier.get(key) for key in renamed}
-    holder.bind(renamed)
+    binding = Binding(holder, renamed)
     get_current_span().set_attributes(renamed)
     if holder.entry_span is not None:
         holder.entry_span.set_attributes(renamed)
-    return Binding(holder, before)
+    return binding
 
 
 def unbind(*names: str) -> None:

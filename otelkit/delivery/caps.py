@@ -14,8 +14,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from opentelemetry.trace import Link
 from opentelemetry.trace.status import Status
 
-from otelkit.delivery.plain import Counted, PlainDetails, PlainLog, PlainSpan
-from otelkit.delivery.records import Attributes, LogRecord, SpanDetails, SpanRecord
+from otelkit.delivery.plain import Counted, PlainDetails, PlainEvent, PlainLog, PlainSpan
+from otelkit.delivery.records import LogRecord, SpanDetails, SpanRecord
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -154,7 +154,9 @@ def _cut_details(details: SpanDetails, room: _Room) -> PlainDetails:
     if status.description:
         status = Status(status.status_code, room.text(status.description))
     events = [
-        _Event(room.text(event.name), event.timestamp, room.mapping(event.attributes or {}), event.dropped_attributes)
+        PlainEvent(
+            room.text(event.name), event.timestamp, room.mapping(event.attributes or {}), event.dropped_attributes
+        )
         for event in room.items(details.events)
     ]
     links = [Link(link.context, room.mapping(link.attributes or {})) for link in room.items(details.links)]
@@ -165,14 +167,6 @@ def _cut_details(details: SpanDetails, room: _Room) -> PlainDetails:
         details.dropped_events + len(details.events) - len(events),
         details.dropped_links + len(details.links) - len(links),
     )
-
-
-@dataclass(slots=True)
-class _Event:
-    name: str
-    timestamp: int
-    attributes: Attributes
-    dropped_attributes: int
 
 
 def _copy(kind: Callable[..., C], names: Iterable[str], record: object, **changed: object) -> C:

@@ -23,6 +23,16 @@ class Counted(dict[str, Any]):
 
 
 @dataclass(slots=True)
+class PlainEvent:
+    """An event of a span."""
+
+    name: str
+    timestamp: int
+    attributes: Attributes
+    dropped_attributes: int
+
+
+@dataclass(slots=True)
 class PlainDetails:
     """What few spans have."""
 

@@ -93,6 +93,7 @@ class Member:
         self._anchor = key.anchor
         self._folder = groups / key.folder
         self._fds: list[int] = []
+        self._ended: set[str] = set()
         self._leader: int | None = None
         self.is_leader = False
         private_directory(groups.parent)
@@ -227,15 +228,20 @@ class Member:
         kept = _said(self._folder / "ended.series")
         counted = _names(kept)
         found = [Source(kept, None)]
+        self._ended = ended = set()
         for slot, path in sorted(self._files()):
             if path.name not in counted:
                 living = path == self.path or _locked(path)
+                if not living:
+                    ended.add(path.name)
                 # Read after the look at the lock: what was written before it was let go is there.
                 found.append(Source(_said(path), slot if living else None))
         return found
 
     def fold(self) -> None:
-        """Puts the numbers of ended processes together into one file; only who leads may."""
+        """Puts the numbers of ended processes together into one file, of those that `sources` has told of as ended: who
+        has died since is first to be exported as such. Only who leads may.
+        """
         with self._locked():
             self._fold()
 
@@ -243,7 +249,8 @@ class Member:
         ended = self._folder / "ended.series"
         kept = _said(ended)
         counted = _names(kept)
-        gone = [path for _, path in self._files() if path != self.path and not _locked(path)]
+        known = counted | self._ended
+        gone = [path for _, path in self._files() if path.name in known and not _locked(path)]
         fresh = [path for path in gone if path.name not in counted]
         if fresh:
             sources = [Source(kept, None), *(Source(_said(path), None) for path in fresh)]

@@ -93,24 +93,32 @@ class Merger:
 def fold(sources: Iterable[Source]) -> Iterator[Entry]:
     """What stays of ended processes: their sums and histograms, added up, without exemplars."""
     for key, kind, _, numbers in _sums(sources):
-        numbers.exemplars = [None] * len(numbers.exemplars)
-        yield Entry(key, kind, numbers)
+        if kind not in OF_THE_LIVING:
+            numbers.exemplars = [None] * len(numbers.exemplars)
+            yield Entry(key, kind, numbers)
 
 
 def _sums(sources: Iterable[Source]) -> Iterator[tuple[bytes, Kind, int | None, Numbers]]:
-    """Each series once, with its sum; a gauge once a slot, and with it."""
+    """Each series once, with its sum; a gauge once a slot, and with it.
+
+    Of a state that an ended process had, nothing is left: it counts as zero, so that where no other process has it the
+    last that is known of it is that, and not what was in hand when the process was killed.
+    """
     sums: dict[tuple[bytes, int | None], tuple[Kind, Numbers]] = {}
     for source in sources:
         for entry in source.entries:
             kind = entry.kind
-            if kind is Kind.ENDED or (source.slot is None and kind in OF_THE_LIVING):
+            if kind is Kind.ENDED or (source.slot is None and kind is Kind.GAUGE):
                 continue
+            numbers = entry.numbers
+            if source.slot is None and kind is Kind.STATE:
+                numbers = Value(numbers.start_ns, 0)
             place = (entry.key, source.slot if kind is Kind.GAUGE else None)
             found = sums.get(place)
             if found is None:
-                sums[place] = (kind, entry.numbers)
+                sums[place] = (kind, numbers)
             else:
-                _add(found[1], entry.numbers)
+                _add(found[1], numbers)
     for (key, slot), (kind, numbers) in sums.items():
         yield key, kind, slot, numbers
 

@@ -1,19 +1,25 @@
-"""The SDK's spans and log records in the shape that the encoder reads (delivery/records.py)."""
+"""The SDK's spans and log records in the shape that the encoder reads (delivery/records.py).
+
+What the SDK's own `record_exception` wrote of an exception loses its URLs' values here: the engine's spans never had
+them (signals/exceptions.py).
+"""
 
 from __future__ import annotations
 
 from opentelemetry.sdk._logs import ReadWriteLogRecord
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.trace.status import Status
 
-from otelkit.delivery.plain import Counted
-from otelkit.delivery.records import REMOTE_PARENT, Attributes, Scope
+from otelkit.delivery.plain import Counted, PlainDetails, PlainEvent
+from otelkit.delivery.records import REMOTE_PARENT, Attributes, Scope, SpanDetails, SpanEvent
+from otelkit.signals import urls
 
 
 class SdkSpan:
     """An ended span of the SDK."""
 
     __slots__ = (
-        "details",
+        "_span",
         "end_time",
         "flags",
         "instrumentation_scope",
@@ -43,8 +49,29 @@ class SdkSpan:
         self.start_time = span.start_time
         self.end_time = span.end_time
         self.own = Counted(span.attributes or {}, span.dropped_attributes)
-        self.details = span
+        self._span = span
         self.instrumentation_scope = span.instrumentation_scope
+
+    @property
+    def details(self) -> SpanDetails:
+        """Read as the span is encoded."""
+        span = self._span
+        description, events = span.status.description, span.events
+        if not description and not events:
+            return span
+        status = Status(span.status.status_code, urls.without_values(description)) if description else span.status
+        return PlainDetails(
+            status, [_without_values(event) for event in events], span.links, span.dropped_events, span.dropped_links
+        )
+
+
+def _without_values(event: Event) -> SpanEvent:
+    if event.name != "exception" or not event.attributes:
+        return event
+    found = {
+        key: urls.without_values(value) if type(value) is str else value for key, value in event.attributes.items()
+    }
+    return PlainEvent(event.name, event.timestamp, found, event.dropped_attributes)
 
 
 class SdkLogRecord:

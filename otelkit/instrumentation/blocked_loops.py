@@ -148,7 +148,7 @@ def _sample(timer: LoopTimer) -> tuple[list[FrameType], Context | None]:
         frame = frame.f_back
     if frame is None:
         return [], None
-    return frames[:_MOST_FRAMES], _context(timer, frame)
+    return frames[:_MOST_FRAMES], _context(timer, frame) or _of_request(frames)
 
 
 def _calls_callbacks(frame: FrameType, timer: LoopTimer) -> bool:
@@ -170,3 +170,13 @@ def _context(timer: LoopTimer, caller: FrameType) -> Context | None:
         of_task = getattr(current_task(timer.loop), "get_context", None)
         found = of_task() if of_task is not None else None
     return found.copy() if isinstance(found, Context) else None
+
+
+def _of_request(frames: list[FrameType]) -> Context | None:
+    """The context of the request whose layer is on the stack: uvloop's handles do not tell theirs."""
+    for frame in frames:
+        code = frame.f_code
+        if code.co_name == "recorded" and code.co_filename == _file("otelkit.instrumentation.asgi"):
+            request = frame.f_locals.get("request")
+            return request.context() if request is not None else None
+    return None

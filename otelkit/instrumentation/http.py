@@ -1,4 +1,4 @@
-"""What HTTP servers have in common: known methods, routes, safe query strings, captured headers, request ids."""
+"""What HTTP servers have in common: known methods, routes, captured headers, request ids."""
 
 from __future__ import annotations
 
@@ -18,11 +18,6 @@ REDACTED = "[REDACTED]"
 def known_method(method: str) -> str:
     """The method, or `_OTHER`: made-up methods must not become labels (GHSA-5rv5-6h4r-h22v)."""
     return method if method in _METHODS else "_OTHER"
-
-
-def safe_query(query: str) -> str:
-    """A query string with its parameters' names and none of their values."""
-    return "&".join(f"{part.partition('=')[0]}=REDACTED" if "=" in part else part for part in query.split("&"))
 
 
 def server_of(host: str) -> dict[str, str | int]:

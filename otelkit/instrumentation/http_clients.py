@@ -7,8 +7,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from opentelemetry.trace import Span
 
-from otelkit.instrumentation.http import safe_query
 from otelkit.runtime import guard
+from otelkit.signals.urls import safe_query
 
 
 def options(name: str) -> dict[str, Any]:

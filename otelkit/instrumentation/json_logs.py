@@ -14,7 +14,7 @@ from opentelemetry.trace import get_current_span
 from pythonjsonlogger.json import JsonFormatter
 
 from otelkit.instrumentation import log_fields, log_messages
-from otelkit.signals import correlation
+from otelkit.signals import correlation, exceptions
 
 _LOGGERS = ("", "uvicorn", "uvicorn.error", "uvicorn.access")
 
@@ -42,7 +42,9 @@ class Formatter(JsonFormatter):
             "module": record.module,
             "function": record.funcName,
             "line": record.lineno,
-            "exception": self.formatException(record.exc_info) if record.exc_info and record.exc_info[0] else None,
+            "exception": exceptions.stack_trace(record.exc_info[1]).rstrip()
+            if record.exc_info and record.exc_info[1] is not None
+            else None,
             "extra": log_fields.extra(record) or None,
         }
         log_data.update({self._names.get(key, key): value for key, value in fields.items() if value is not None})

@@ -10,28 +10,26 @@ import re
 from collections.abc import Callable, Mapping
 from logging import LogRecord
 
-from otelkit.instrumentation.http import safe_query
+from otelkit.signals import urls
 
 REDACTED = "REDACTED"
 
-# What follows a question mark, up to white space; the quotation mark behind it is the line's, not the query's.
-_QUERY = re.compile(r"\?(\S+?)(?=[\"']?(?:\s|$))")
 _ARGUMENTS = re.compile(r"((?:Handle|callback) [\w.<>]+)\(.*\)")
 _RESULT = re.compile(r"\bresult=.*>")
-_USER = re.compile(r"://[^/\s?#@]+@")
 _SECRET_FIELDS = ("args", "kwargs", "return_value")
 
 
 def message(record: LogRecord) -> str:
-    """The message to export. Raises what formatting raises."""
-    return MESSAGES.get(record.name, LogRecord.getMessage)(record)
+    """The message to export; beside an exception, whose text it may repeat, without the values in URLs.
+
+    Raises what formatting raises.
+    """
+    text = MESSAGES.get(record.name, LogRecord.getMessage)(record)
+    return urls.without_values(text) if record.exc_info else text
 
 
 def _without_query_values(record: LogRecord) -> str:
-    text = record.getMessage()
-    if "@" in text:
-        text = _USER.sub("://", text)
-    return _QUERY.sub(lambda found: f"?{safe_query(found[1])}", text) if "?" in text else text
+    return urls.without_values(record.getMessage())
 
 
 def _without_task_values(record: LogRecord) -> str:
@@ -39,7 +37,7 @@ def _without_task_values(record: LogRecord) -> str:
     fields = record.args
     if not isinstance(fields, Mapping):
         return record.getMessage()
-    return str(record.msg) % {**fields, **dict.fromkeys(_SECRET_FIELDS, REDACTED)}
+    return urls.without_values(str(record.msg) % {**fields, **dict.fromkeys(_SECRET_FIELDS, REDACTED)})
 
 
 def _without_message_body(record: LogRecord) -> str:
@@ -66,8 +64,12 @@ MESSAGES: Mapping[str, Callable[[LogRecord], str]] = {
     "uvicorn.access": _without_query_values,
     "uvicorn.error": _without_query_values,  # the opening of a WebSocket
     "gunicorn.access": _without_query_values,
+    "hypercorn.access": _without_query_values,
+    "aiohttp.access": _without_query_values,
     "httpx": _without_query_values,
     "urllib3.connectionpool": _without_query_values,
+    "urllib3.poolmanager": _without_query_values,  # a redirect
+    "urllib3.util.retry": _without_query_values,
     "asyncio": _without_arguments,
     "celery.app.trace": _without_task_values,
     "celery.worker.strategy": _without_task_values,

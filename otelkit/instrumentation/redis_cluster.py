@@ -7,7 +7,6 @@ Redirections are seen where redis-py makes an exception of the server's MOVED or
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar, Token
@@ -17,75 +16,35 @@ from opentelemetry.metrics import get_meter
 
 from otelkit import semconv
 from otelkit.instrumentation import instruments
-from otelkit.instrumentation.redis_commands import POOL_MARK, Call, Commands, Describe
+from otelkit.instrumentation.redis_commands import POOL_MARK, Call, Commands, Describe, Wrapping
+from otelkit.instrumentation.replacing import replace
 from otelkit.runtime import guard
 
 
-class _Redirected:
-    """A command of a cluster's that is under way."""
+class _UnderWay:
+    """A command of a cluster's that is under way, and how often it was redirected."""
 
-    __slots__ = ("call", "times")
+    __slots__ = ("call", "times", "token")
 
     def __init__(self, call: Call) -> None:
         self.call = call
         self.times = 0
+        self.token: Token[_UnderWay | None] = _under_way.set(self)
 
 
-_under_way: ContextVar[_Redirected | None] = ContextVar("otelkit_redis_cluster", default=None)
+_under_way: ContextVar[_UnderWay | None] = ContextVar("otelkit_redis_cluster", default=None)
 """A pipeline sends what was redirected as commands of their own, and asks its nodes in tasks: all are one call."""
 
 
-class ClusterCommands:
-    """The wrappers around the methods of `RedisCluster` and `ClusterPipeline`."""
+class ClusterCommands(Wrapping[_UnderWay]):
+    """The commands of `RedisCluster` and `ClusterPipeline`."""
 
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
         meter = get_meter("otelkit.redis")
         self._redirections = instruments.counter(meter, semconv.REDIS_REDIRECTIONS)
 
-    def sync(self, original: Callable[..., Any], describe: Describe) -> Callable[..., Any]:
-        """Wraps a blocking method."""
-
-        @functools.wraps(original)
-        def wrapper(client: Any, *args: Any, **options: Any) -> Any:
-            call = self._begin(client, args, describe)
-            if call is None:
-                return original(client, *args, **options)
-            token = _under_way.set(_Redirected(call))
-            try:
-                result = original(client, *args, **options)
-            except BaseException as error:
-                self._commands.fail(call, error)
-                raise
-            finally:
-                _leave(token)
-            self._commands.end(call, args, result)
-            return result
-
-        return wrapper
-
-    def asynchronous(self, original: Callable[..., Any], describe: Describe) -> Callable[..., Any]:
-        """Wraps a coroutine method."""
-
-        @functools.wraps(original)
-        async def wrapper(client: Any, *args: Any, **options: Any) -> Any:
-            call = self._begin(client, args, describe)
-            if call is None:
-                return await original(client, *args, **options)
-            token = _under_way.set(_Redirected(call))
-            try:
-                result = await original(client, *args, **options)
-            except BaseException as error:
-                self._commands.fail(call, error)
-                raise
-            finally:
-                _leave(token)
-            self._commands.end(call, args, result)
-            return result
-
-        return wrapper
-
-    def _begin(self, client: Any, args: tuple[Any, ...], describe: Describe) -> Call | None:
+    def begin(self, client: Any, args: tuple[Any, ...], describe: Describe) -> _UnderWay | None:
         if _under_way.get() is not None:
             return None
         try:
@@ -95,10 +54,18 @@ class ClusterCommands:
             if pool is None or pool.owner is not self._commands:
                 pool = self._commands.pool(holder, _attributes(cluster.nodes_manager))
             described = describe(client, args)
-            return self._commands.start(pool, described, args) if described is not None else None
+            return _UnderWay(self._commands.start(pool, described, args)) if described is not None else None
         except Exception:  # noqa: BLE001 - a command is sent whatever telemetry does
             guard.report("the start of a Redis command's telemetry")
             return None
+
+    def end(self, call: _UnderWay, args: tuple[Any, ...], result: Any) -> None:
+        _leave(call)
+        self._commands.end(call.call, args, result)
+
+    def fail(self, call: _UnderWay, error: BaseException) -> None:
+        _leave(call)
+        self._commands.fail(call.call, error)
 
     def count_redirections(self, moved: type[Exception], ask: type[Exception]) -> Callable[[], None]:
         """Counts what MOVED and ASK redirect, by the making of their exceptions; returns the undo."""
@@ -111,16 +78,10 @@ class ClusterCommands:
             if redirected is not None:
                 self._redirected(redirected, "MOVED" if isinstance(error, moved) else "ASK")
 
-        cls.__init__ = __init__
-
-        def undo() -> None:
-            if cls.__init__ is __init__:
-                cls.__init__ = original
-
-        return undo
+        return replace(cls, "__init__", __init__)
 
     @guard.guard("the count of a redirection")
-    def _redirected(self, redirected: _Redirected, code: str) -> None:
+    def _redirected(self, redirected: _UnderWay, code: str) -> None:
         redirected.times += 1
         call = redirected.call
         if call.span is not None:
@@ -128,10 +89,10 @@ class ClusterCommands:
         self._redirections.add(1, {**call.kind.labels, "db.response.status_code": code})
 
 
-def _leave(token: Token[_Redirected | None]) -> None:
+def _leave(call: _UnderWay) -> None:
     # A coroutine that is closed by the event loop ends in another context: there is nothing to restore.
     with suppress(ValueError):
-        _under_way.reset(token)
+        _under_way.reset(call.token)
 
 
 def _attributes(nodes: Any) -> dict[str, Any]:

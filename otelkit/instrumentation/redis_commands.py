@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from opentelemetry.metrics import get_meter
 from opentelemetry.trace import SpanKind, StatusCode
@@ -26,6 +26,7 @@ POOL_MARK = "_otelkit_pool"
 
 _KEPT_COMMANDS = 512  # of a pool
 
+C = TypeVar("C")
 Describe = Callable[[Any, tuple[Any, ...]], "tuple[Called, int] | None"]
 """A call's command and number of commands, from the client and the arguments; None where nothing will be sent."""
 
@@ -82,24 +83,27 @@ class Call:
         self.began_ns = perf_counter_ns()
 
 
-class Commands:
-    """The wrappers around the methods of clients that have a connection pool, and what all wrappers are made of."""
+class Wrapping(Generic[C]):
+    """The wrappers around a client's methods; what is begun is ended or fails, in the same context."""
 
-    def __init__(self, settings: Settings) -> None:
-        meter = get_meter("otelkit.redis")
-        self.prefixes = settings.redis_prefixes
-        self._tracer = door.tracer("otelkit.redis")
-        self.duration = instruments.histogram(meter, semconv.DB_CLIENT_OPERATION_DURATION)
-        self.waits = instruments.histogram(meter, semconv.REDIS_BLOCKING_DURATION)
-        self.lookups = instruments.counter(meter, semconv.REDIS_CACHE_LOOKUPS)
-        self.on_pool: Callable[[Any, dict[str, Any]], None] = lambda holder, attributes: None
+    def begin(self, client: Any, args: tuple[Any, ...], describe: Describe) -> C | None:
+        """A call that begins now, None for one that is not recorded; never raises."""
+        raise NotImplementedError
+
+    def end(self, call: C, args: tuple[Any, ...], result: Any) -> None:
+        """The call has returned; never raises."""
+        raise NotImplementedError
+
+    def fail(self, call: C, error: BaseException) -> None:
+        """The call has raised; never raises."""
+        raise NotImplementedError
 
     def sync(self, original: Callable[..., Any], describe: Describe) -> Callable[..., Any]:
         """Wraps a blocking method."""
 
         @functools.wraps(original)
         def wrapper(client: Any, *args: Any, **options: Any) -> Any:
-            call = self._begin(client, args, describe)
+            call = self.begin(client, args, describe)
             if call is None:
                 return original(client, *args, **options)
             try:
@@ -117,7 +121,7 @@ class Commands:
 
         @functools.wraps(original)
         async def wrapper(client: Any, *args: Any, **options: Any) -> Any:
-            call = self._begin(client, args, describe)
+            call = self.begin(client, args, describe)
             if call is None:
                 return await original(client, *args, **options)
             try:
@@ -130,7 +134,20 @@ class Commands:
 
         return wrapper
 
-    def _begin(self, client: Any, args: tuple[Any, ...], describe: Describe) -> Call | None:
+
+class Commands(Wrapping[Call]):
+    """The commands of clients that have a connection pool, and what those of all clients are made of."""
+
+    def __init__(self, settings: Settings) -> None:
+        meter = get_meter("otelkit.redis")
+        self.prefixes = settings.redis_prefixes
+        self._tracer = door.tracer("otelkit.redis")
+        self.duration = instruments.histogram(meter, semconv.DB_CLIENT_OPERATION_DURATION)
+        self.waits = instruments.histogram(meter, semconv.REDIS_BLOCKING_DURATION)
+        self.lookups = instruments.counter(meter, semconv.REDIS_CACHE_LOOKUPS)
+        self.on_pool: Callable[[Any, dict[str, Any]], None] = lambda holder, attributes: None
+
+    def begin(self, client: Any, args: tuple[Any, ...], describe: Describe) -> Call | None:
         try:
             connections = client.connection_pool
             pool = vars(connections).get(POOL_MARK, self)

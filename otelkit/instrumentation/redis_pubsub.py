@@ -1,19 +1,20 @@
 """Redis Pub/Sub: a span a message, around its handler where it has one.
 
 `PubSub.handle_message` is what all ways to receive pass. Waiting for messages is no work and makes no span; to publish
-is a command as any other. A message has no headers: one that is a JSON text with `message_context.with_context`'s
-fields in it is linked to whoever published it.
+is a command as any other. A message has no headers: one that is a JSON text with the fields of
+`otelkit.message_context.with_context` in it is linked to whoever published it.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
 
 from opentelemetry.metrics import get_meter
-from opentelemetry.trace import Link, SpanKind
+from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 
 from otelkit import semconv
 from otelkit.config.settings import Settings
@@ -21,11 +22,12 @@ from otelkit.delivery.records import Shared
 from otelkit.engine import door
 from otelkit.engine.context import detach, variable, with_span
 from otelkit.instrumentation import instruments
-from otelkit.instrumentation.message_context import sender_in
 from otelkit.instrumentation.redis_lookups import Prefixes
 from otelkit.runtime import guard
 from otelkit.signals import exceptions
 
+# As `with_context` and every JSON library write it.
+_SENDER_IN_JSON = re.compile(r'"traceparent"\s*:\s*"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})"')
 # The type of a message -> where its channel or pattern stands, which a handler was given for.
 _MESSAGES = {"message": "channels", "pmessage": "patterns", "smessage": "shard_channels"}
 
@@ -114,7 +116,7 @@ class Messages:
         if handlers is None:  # of a subscription
             return None
         channel, data = response[-2], response[-1]
-        sender = sender_in(data)
+        sender = _sender_in(data)
         links = [Link(sender)] if sender is not None else None
         handled = getattr(pubsub, handlers).get(response[1]) is not None
         kind = self._kind("process" if handled else "receive", channel)
@@ -146,3 +148,19 @@ class Messages:
         self._duration.record(elapsed_ns / 1e9, labels, with_span(delivery.span))
         detach(delivery.token)
         delivery.span.end()
+
+
+def _sender_in(data: Any) -> SpanContext | None:
+    """Who sent a message that is a JSON text with `with_context`'s fields in it; None of any other."""
+    if isinstance(data, bytes):
+        if b'"traceparent"' not in data:
+            return None
+        data = data.decode("utf-8", "replace")
+    elif not isinstance(data, str) or '"traceparent"' not in data:
+        return None
+    found = _SENDER_IN_JSON.search(data)
+    if found is None:
+        return None
+    trace_id, span_id, flags = (int(part, 16) for part in found.groups())
+    sender = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
+    return sender if sender.is_valid else None

@@ -13,7 +13,7 @@ from typing import Literal
 
 from otelkit.config.settings import Settings
 from otelkit.errors import UnsupportedLibrary
-from otelkit.instrumentation import blocked_loops, doubles, http_clients, imports, sentry, unhandled
+from otelkit.instrumentation import blocked_loops, doubles, http_clients, imports, running_loops, sentry, unhandled
 from otelkit.instrumentation.library import CONTRIB_MODULES, DRIVERS, LIBRARIES, NEVER_BY_THEMSELVES, Library
 from otelkit.runtime import guard
 from otelkit.versions import installed_version
@@ -72,6 +72,7 @@ class Registry:
             self._instrument("threading", "otelkit.instrumentation.threads", Decision("threading", "otelkit"))
         self._undo.append(("unhandled errors", unhandled.install(self._settings)))
         self._undo.append(("blocked event loops", blocked_loops.install(self._settings)))
+        self._undo.append(("event loops that run", running_loops.install(self._settings)))
         for library in LIBRARIES:
             self._library(library)
         for name, entry in sorted(self._contrib.items()):

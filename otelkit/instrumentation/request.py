@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter_ns
@@ -16,7 +17,7 @@ from otelkit.instrumentation import http, runtime
 from otelkit.instrumentation.routes import MARK, Scope, template
 from otelkit.instrumentation.websocket import Messages
 from otelkit.runtime import guard
-from otelkit.signals import correlation, exceptions
+from otelkit.signals import correlation, exceptions, urls
 from otelkit.signals.suppression import decided
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Request:
             own["client.address"] = own["network.peer.address"] = client[0]
             own["client.port"] = client[1]
         if query := scope.get("query_string"):
-            own["url.query"] = http.safe_query(query[:_LONGEST_URL].decode("latin-1"))
+            own["url.query"] = urls.safe_query(query[:_LONGEST_URL].decode("latin-1"))
         if method == "_OTHER":
             own["http.request.method_original"] = original[:64]
         if layer.capture_request_headers:
@@ -177,6 +178,13 @@ class Request:
             if traceparent is not None:
                 headers.append((b"server-timing", b'traceparent;desc="%b"' % traceparent))
         message["headers"] = headers
+
+    def context(self) -> contextvars.Context:
+        """One with the request's own span and what is bound, for who tells of the request from another thread."""
+        found = contextvars.Context()
+        found.run(variable.set, with_span(self.span))
+        found.run(correlation.share, self._holder)
+        return found
 
     def fail(self, error: BaseException) -> None:
         """Marks the request as failed by an exception that nobody handled; neither a cancelled one is an error nor one

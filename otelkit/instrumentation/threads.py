@@ -1,7 +1,8 @@
-"""The current span and what is bound go with the work that is handed to a thread or to a pool of threads or processes.
+"""The current span and what is bound go with the work that is handed to a thread, a process, or a pool of either.
 
-asyncio's tasks, `asyncio.to_thread` and anyio copy the context by themselves. `Thread.start`, and `submit` of
-`ThreadPoolExecutor` (and with it `run_in_executor`) and of `ProcessPoolExecutor`, are wrapped. A thread that a library
+asyncio's tasks, `asyncio.to_thread` and anyio copy the context by themselves, a fork copies it with all the rest.
+`Thread.start`, `submit` of `ThreadPoolExecutor` (and with it `run_in_executor`) and of `ProcessPoolExecutor`, and
+`start` of multiprocessing's processes, for those that are no forks, are wrapped. A thread or process that a library
 starts for itself gets nothing: it would be part of the first request for ever.
 """
 
@@ -18,12 +19,11 @@ from otelkit.config.settings import Settings
 from otelkit.engine.context import detach, variable
 from otelkit.engine.seams import propagate
 from otelkit.instrumentation import imports
+from otelkit.instrumentation.replacing import Undo, replace
 from otelkit.runtime import guard
 from otelkit.signals import correlation
 from otelkit.signals.fingerprints import in_application
 from otelkit.signals.suppression import decided
-
-Undo = Callable[[], None]
 
 
 def install(settings: Settings) -> Undo:
@@ -31,6 +31,7 @@ def install(settings: Settings) -> Undo:
     undo = [_of_threads()]
     imports.when_imported("concurrent.futures.thread", lambda: undo.append(_of_thread_pools()))
     imports.when_imported("concurrent.futures.process", lambda: undo.append(_of_process_pools()))
+    imports.when_imported("multiprocessing.context", lambda: undo.append(_of_processes()))
 
     def undo_all() -> None:
         for step in undo:
@@ -44,7 +45,9 @@ class Carried:
 
     __slots__ = ("_context", "_decided", "_holder")
 
-    def __init__(self, context: Context, holder: correlation.Holder | None, bound: int | None) -> None:
+    def __init__(
+        self, context: Context, holder: correlation.Holder | correlation.Scope | None, bound: int | None
+    ) -> None:
         self._context = context
         self._holder = holder
         self._decided = bound
@@ -87,6 +90,34 @@ class Sent:
             detach(context)
 
 
+class _Run:
+    """The `run` of a process that is not forked, with what was current where it was started; goes with it as text."""
+
+    __slots__ = ("_process", "_sent")
+
+    def __init__(self, sent: Sent, process: Any) -> None:
+        self._sent = sent
+        self._process = process
+
+    def __getstate__(self) -> tuple[Sent, Any]:
+        return self._sent, self._process
+
+    def __setstate__(self, state: tuple[Sent, Any]) -> None:
+        self._sent, self._process = state
+
+    def __call__(self) -> None:
+        vars(self._process).pop("run", None)
+        self._sent(self._process.run)
+
+
+def sent() -> Sent | None:
+    """What the present context has to go along into another process; None where it has nothing."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    bound = correlation.bound_values()
+    return Sent(carrier, bound) if carrier or bound else None
+
+
 def carried() -> Carried | None:
     """What the present context has to go along; None where it has nothing."""
     context, holder, bound = variable.get(), correlation.to_share(), decided.get()
@@ -120,32 +151,57 @@ def _of_threads() -> Undo:
             restore()
             raise
 
-    threading.Thread.start = start  # type: ignore[method-assign]
-
-    def undo() -> None:
-        if threading.Thread.start is start:
-            threading.Thread.start = original  # type: ignore[method-assign]
-
-    return undo
+    return replace(threading.Thread, "start", start)
 
 
 @guard.guard("the context of a thread")
 def _for_thread(thread: threading.Thread) -> Carried | None:
     along = carried()
-    return along if along is not None and _is_the_applications(thread) else None
+    return along if along is not None and _is_the_applications(thread, threading.Thread.run) else None
 
 
-def _is_the_applications(thread: threading.Thread) -> bool:
-    """Whether a thread runs code of the application, and none of a library, of a pool, or of otelkit."""
-    work: Any = type(thread).run
-    if isinstance(thread, threading.Timer):
-        work = thread.function
-    elif work is threading.Thread.run:
-        work = getattr(thread, "_target", None)  # no public name, but this one since Python 2
+def _is_the_applications(started: Any, usual: Any) -> bool:
+    """Whether a thread or process runs code of the application, and none of a library, of a pool, or of otelkit.
+
+    `usual` is the `run` that calls a target.
+    """
+    work: Any = type(started).run
+    if isinstance(started, threading.Timer):
+        work = started.function
+    elif work is usual:
+        work = getattr(started, "_target", None)  # no public name, but this one since Python 2
     while hasattr(work, "func"):
         work = work.func  # functools.partial
     code = getattr(work, "__code__", None)
     return code is not None and in_application(code.co_filename)
+
+
+def _of_processes() -> Undo:
+    import multiprocessing
+    from multiprocessing.process import BaseProcess
+
+    original = BaseProcess.start
+    forks = getattr(multiprocessing.context, "ForkProcess", ())  # Windows has none
+
+    @guard.guard("the context of a process")
+    def for_process(process: BaseProcess) -> Sent | None:
+        forked = isinstance(process, forks) or (
+            isinstance(process, multiprocessing.Process) and multiprocessing.get_start_method() == "fork"
+        )
+        return sent() if not forked and _is_the_applications(process, BaseProcess.run) else None
+
+    def start(self: BaseProcess) -> None:
+        along = for_process(self)
+        if along is None or "run" in vars(self):
+            original(self)
+            return
+        vars(self)["run"] = _Run(along, self)
+        try:
+            original(self)
+        finally:
+            vars(self).pop("run", None)
+
+    return replace(BaseProcess, "start", start)
 
 
 def _of_thread_pools() -> Undo:
@@ -157,12 +213,11 @@ def _of_thread_pools() -> Undo:
 def _of_process_pools() -> Undo:
     from concurrent.futures.process import ProcessPoolExecutor
 
-    def sent() -> Sent:
-        carrier: dict[str, str] = {}
-        propagate.inject(carrier)
-        return Sent(carrier, correlation.bound_values())
+    def always() -> Sent:
+        # Also an empty one: the worker has the context that it was forked in.
+        return sent() or Sent({}, {})
 
-    return _of_pools(ProcessPoolExecutor, sent)
+    return _of_pools(ProcessPoolExecutor, always)
 
 
 def _of_pools(pool: Any, take: Callable[[], Callable[..., Any] | None]) -> Undo:
@@ -176,10 +231,4 @@ def _of_pools(pool: Any, take: Callable[[], Callable[..., Any] | None]) -> Undo:
         )
         return found
 
-    pool.submit = submit
-
-    def undo() -> None:
-        if pool.submit is submit:
-            pool.submit = original
-
-    return undo
+    return replace(pool, "submit", submit)

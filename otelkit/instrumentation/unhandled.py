@@ -10,7 +10,6 @@ import importlib
 import re
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -19,14 +18,13 @@ from opentelemetry._logs import SeverityNumber, get_logger
 
 from otelkit.config.settings import Settings
 from otelkit.instrumentation import imports
+from otelkit.instrumentation.replacing import Undo, replace
 from otelkit.runtime import guard
 from otelkit.signals import exceptions
 
 _OUR_THREADS = "otelkit-"
 _BEHIND_THE_NAME = re.compile(r"[(<]")
 _NO_ERRORS = (KeyboardInterrupt, SystemExit)
-
-Undo = Callable[[], None]
 
 
 def install(settings: Settings) -> Undo:
@@ -82,13 +80,7 @@ def _of_the_program(state: _State) -> Undo:
         state.report(error, "sys.excepthook", "the program ends", SeverityNumber.FATAL)
         earlier(kind, error, tb)
 
-    sys.excepthook = excepthook
-
-    def undo() -> None:
-        if sys.excepthook is excepthook:
-            sys.excepthook = earlier
-
-    return undo
+    return replace(sys, "excepthook", excepthook)
 
 
 def _of_threads(state: _State) -> Undo:
@@ -100,13 +92,7 @@ def _of_threads(state: _State) -> Undo:
             state.report(args.exc_value, "threading.excepthook", f"the thread {name} ends")
         earlier(args)
 
-    threading.excepthook = excepthook
-
-    def undo() -> None:
-        if threading.excepthook is excepthook:
-            threading.excepthook = earlier
-
-    return undo
+    return replace(threading, "excepthook", excepthook)
 
 
 def _of_the_ignored(state: _State) -> Undo:
@@ -118,13 +104,7 @@ def _of_the_ignored(state: _State) -> Undo:
         state.report(args.exc_value, "sys.unraisablehook", args.err_msg or "ignored in a finalizer")
         earlier(args)
 
-    sys.unraisablehook = unraisablehook
-
-    def undo() -> None:
-        if sys.unraisablehook is unraisablehook:
-            sys.unraisablehook = earlier
-
-    return undo
+    return replace(sys, "unraisablehook", unraisablehook)
 
 
 def _of_asyncio(state: _State) -> Undo:
@@ -141,23 +121,13 @@ def _of_uvloop(state: _State) -> Undo:
 
 def _of_loops(state: _State, loops: Any) -> Undo:
     earlier = loops.call_exception_handler
-    inherited = "call_exception_handler" not in vars(loops)
 
     def call_exception_handler(self: Any, context: dict[str, Any]) -> None:
         with guard.guarded("the record of an unhandled error"):
             _in_its_context(context, state)
         earlier(self, context)
 
-    loops.call_exception_handler = call_exception_handler
-
-    def undo() -> None:
-        if vars(loops).get("call_exception_handler") is call_exception_handler:
-            if inherited:
-                del loops.call_exception_handler
-            else:
-                loops.call_exception_handler = earlier
-
-    return undo
+    return replace(loops, "call_exception_handler", call_exception_handler)
 
 
 def _in_its_context(context: dict[str, Any], state: _State) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from opentelemetry._logs import SeverityNumber, get_logger
 from opentelemetry.trace import Span, StatusCode
 
-from otelkit.signals import validation
+from otelkit.signals import urls, validation
 from otelkit.signals.fingerprints import fingerprint as fingerprint
 from otelkit.signals.fingerprints import type_name as type_name
 
@@ -53,7 +53,7 @@ def stack_trace(error: BaseException) -> str:
     """The formatted stack trace, causes and contexts included; a long one without its middle; never raises."""
     try:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        text = validation.without_values(text, error)
+        text = urls.without_values(validation.without_values(text, error))
         if len(text) <= _LONGEST_STACK:
             return text
         quarter = _LONGEST_STACK // 4
@@ -63,9 +63,9 @@ def stack_trace(error: BaseException) -> str:
 
 
 def message(error: BaseException) -> str:
-    """The exception's text, without the values that did not pass a validation; never raises."""
+    """The exception's text, without the values that did not pass a validation and those in URLs; never raises."""
     try:
-        return validation.summary(error) or str(error)
+        return validation.summary(error) or urls.without_values(str(error))
     except Exception:  # noqa: BLE001 - see above
         return "<its text cannot be made>"
 

@@ -26,7 +26,6 @@ from redis.backoff import ConstantBackoff, NoBackoff
 from redis.retry import Retry
 
 import otelkit
-from otelkit.instrumentation import message_context
 from tests.support.redis_servers import Cluster, Watched
 
 SECRET = "canary"
@@ -289,10 +288,10 @@ def stream(servers: Servers) -> None:
     """Sent in one trace, processed in the same by whoever reads it."""
     with servers.client() as client:
         with servers.caller():
-            client.xadd("orders", message_context.with_context({"order": SECRET}))
+            client.xadd("orders", otelkit.message_context.with_context({"order": SECRET}))
         for _, entries in client.xread({"orders": "0"}):
             for _, fields in entries:
-                with message_context.process("orders", fields):
+                with otelkit.message_context.process("orders", fields):
                     client.get(SECRET)
 
 
@@ -300,9 +299,9 @@ async def stream_in_a_trace_async(servers: Servers) -> None:
     """Processed below a span of the reader's own: its child, with a link to the sender."""
     async with servers.aclient() as client:
         with otelkit.span("sender"):
-            await client.xadd("orders", message_context.with_context({"order": SECRET}))
+            await client.xadd("orders", otelkit.message_context.with_context({"order": SECRET}))
         ((_, entries),) = await client.xread({"orders": "0"})
-        with servers.caller(), message_context.process("orders", entries[0][1]):
+        with servers.caller(), otelkit.message_context.process("orders", entries[0][1]):
             pass
 
 
@@ -318,7 +317,7 @@ def handled(servers: Servers) -> None:
         listener.subscribe(**{SECRET: handle})
         _until(lambda: listener.get_message(timeout=0.1) or client.pubsub_numsub(SECRET)[0][1])
         with servers.caller():
-            client.publish(SECRET, json.dumps(message_context.with_context({"order": SECRET})))
+            client.publish(SECRET, json.dumps(otelkit.message_context.with_context({"order": SECRET})))
         _until(lambda: listener.get_message(timeout=0.1) or seen)
 
 
@@ -333,7 +332,7 @@ async def handled_async(servers: Servers) -> None:
         await listener.psubscribe(**{f"{SECRET}*": handle})
         assert (await listener.get_message(timeout=5))["type"] == "psubscribe"
         with servers.caller():
-            await client.publish(SECRET, json.dumps(message_context.with_context({"order": SECRET})))
+            await client.publish(SECRET, json.dumps(otelkit.message_context.with_context({"order": SECRET})))
         while not seen:
             await listener.get_message(timeout=0.1)
 
@@ -366,7 +365,7 @@ async def received_async(servers: Servers) -> None:
         await listener.subscribe(SECRET)
         assert (await listener.get_message(timeout=5))["type"] == "subscribe"
         with servers.caller():
-            await client.publish(SECRET, json.dumps(message_context.with_context({"order": SECRET})))
+            await client.publish(SECRET, json.dumps(otelkit.message_context.with_context({"order": SECRET})))
         assert await listener.get_message(timeout=5)
 
 

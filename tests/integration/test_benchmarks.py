@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import latency, memory, micro, requests, rounds, tasks, throughput
+from benchmarks import counting, latency, memory, micro, requests, rounds, tasks, throughput
 from benchmarks.environments import CHECKOUT
 from benchmarks.peers import peer
 from benchmarks.processes import child, clean_environment, sink
@@ -143,6 +143,14 @@ def test_latency_is_compared_with_a_collector_that_hangs(monkeypatch: pytest.Mon
     (pair,) = latency.measure(rounds=1, requests=200)
     assert 0.1 < pair.healthy_ms < 10_000
     assert 0.1 < pair.hanging_ms < 10_000
+
+
+def test_what_the_counting_of_statements_costs_is_measured_in_turns() -> None:
+    """In two rounds of real processes, beside one without telemetry."""
+    found = counting.measure(rounds=2, groups=50)
+    assert len(found) == 2
+    assert all(each.added > 0 for each in found)
+    assert "The counting adds " in counting.shown(found)
 
 
 def test_unknown_peers_and_parts_are_refused() -> None:

@@ -17,7 +17,7 @@ import otelkit
 from otelkit.instrumentation.blocked_loops import EVENT
 from tests.integration.conftest import Exported, served
 from tests.support.process import run_python
-from tests.support.server import get
+from tests.support.server import PATIENT, get
 from tests.support.sink import ReceivedLog, Sink
 
 WARN = 13
@@ -81,6 +81,7 @@ def blocks(exported: Exported) -> list[ReceivedLog]:
         ("blocking", "price", "asyncio", "otelkit"),
         ("blocking", "price", "uvloop", "otelkit"),
         ("blocking", "price", "asyncio", "sdk"),
+        ("blocking", "price", "uvloop", "sdk"),
         ("busy", "count_to", "asyncio", "otelkit"),
         ("busy", "count_to", "uvloop", "otelkit"),
         ("waiting", "", "asyncio", "otelkit"),
@@ -116,12 +117,10 @@ def test_what_blocks_is_told_once_with_its_stack(
     assert f", in {path}\n" in found["code.stacktrace"]
     assert f", in {culprit}\n" in found["code.stacktrace"]
     assert 0.2 <= found["asyncio.event_loop.lag"] < 0.6
-    # Not found each time with uvloop, nor by the SDK's engine on 3.10.
-    if loop == "asyncio" and (engine == "otelkit" or sys.version_info >= (3, 11)):
-        assert log.record.trace_id.hex() == server.trace_id
-        assert log.record.span_id.hex() == server.span_id
-        assert found["request.id"] == server.attributes["request.id"]
-        assert path != "blocking" or found["plan"] == "pro"
+    assert log.record.trace_id.hex() == server.trace_id
+    assert log.record.span_id.hex() == server.span_id
+    assert found["request.id"] == server.attributes["request.id"]
+    assert path != "blocking" or found["plan"] == "pro"
     assert exported.total("asyncio.event_loop.lag") >= 1
     assert [span.name for span in exported.spans].count(f"GET /{path}") == 1
 
@@ -132,7 +131,7 @@ def watching() -> bool:
 
 
 def test_the_thread_lives_as_long_as_a_loop_is_watched(start: Callable[..., Exported]) -> None:
-    """From the first request to the loop's end; with 0 there is none; after shutdown there is none."""
+    """From the first request, or a moment after it began to run, to the loop's end; not with 0, nor after shutdown."""
 
     def ends() -> bool:
         deadline = time.monotonic() + 10
@@ -143,7 +142,6 @@ def test_the_thread_lives_as_long_as_a_loop_is_watched(start: Callable[..., Expo
     start(blocked_loop_s=0.1)
     assert not watching()
     with served(app) as url:
-        assert not watching()
         get(url)
         assert watching()
     assert ends()
@@ -163,6 +161,87 @@ import asyncio, os, sys, threading, time
 import otelkit
 from otelkit.instrumentation import runtime
 otelkit.bootstrap("x")"""
+
+
+CONSUMER = """
+import asyncio, os, sys, time
+import otelkit
+EARLY
+
+def price():
+    time.sleep(0.6)
+
+async def handle():
+    with otelkit.span("handle"):
+        price()
+
+async def main():
+    LATE
+    for _ in range(3):
+        asyncio.get_running_loop().call_soon(len, ())
+    await asyncio.sleep(0.5)
+    await asyncio.create_task(handle())
+    await asyncio.sleep(0.3)
+
+RUN
+otelkit.shutdown()
+"""
+
+
+@pytest.mark.parametrize("engine", ["otelkit", "sdk"])
+@pytest.mark.parametrize(
+    ("run", "late"),
+    [
+        ("asyncio.run(main())", False),
+        ("asyncio.run(main())", True),
+        ("import uvloop; uvloop.install(); asyncio.run(main())", False),
+        ("import uvloop; loop = uvloop.new_event_loop(); loop.run_until_complete(main()); loop.close()", True),
+    ],
+)
+def test_a_loop_that_answers_no_request_is_watched(
+    sink: Sink, tmp_path: Path, run: str, late: bool, engine: str
+) -> None:
+    """Of a consumer or a script, also where telemetry is started within it; with asyncio's loop in the span's trace."""
+    if "uvloop" in run:
+        pytest.importorskip("uvloop")
+    start = f"otelkit.bootstrap('consumer', engine='{engine}')"
+    source = CONSUMER.replace("EARLY", "" if late else start).replace("LATE", start if late else "pass")
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTELKIT_BLOCKED_LOOP_S": "0.2", **PATIENT}
+    environ["OTELKIT_RUNTIME_METRICS"] = "true"
+    run_python(source.replace("RUN", run), cwd=tmp_path, environ=environ)
+    (log,) = [log for log in sink.logs if log.record.event_name == EVENT]
+    assert log.attributes["code.function.name"] == "price"
+    assert ", in handle\n" in log.attributes["code.stacktrace"]
+    if "uvloop" not in run or sys.version_info >= (3, 12):
+        (span,) = sink.named("handle")
+        assert (log.record.trace_id.hex(), log.record.span_id.hex()) == (span.trace_id, span.span_id)
+    assert sink.total("asyncio.event_loop.lag") >= 1
+
+
+def test_a_loop_that_runs_for_a_moment_is_not_watched(tmp_path: Path) -> None:
+    """Thousands of `asyncio.run`: neither a thread nor a timer is left; after the undo the method is asyncio's own."""
+    source = """
+import asyncio, threading
+from asyncio.base_events import BaseEventLoop
+import otelkit
+before = BaseEventLoop.run_forever
+otelkit.bootstrap("x")
+async def nothing():
+    pass
+for _ in range(100):
+    asyncio.run(nothing())
+loop = asyncio.new_event_loop()
+for _ in range(1000):
+    loop.run_until_complete(nothing())
+assert "otelkit-loops" not in [thread.name for thread in threading.enumerate()]
+assert len(loop._scheduled) < 200
+loop.close()
+assert BaseEventLoop.run_forever is not before
+otelkit.shutdown()
+assert BaseEventLoop.run_forever is before
+"""
+    environ = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+    run_python(source, cwd=tmp_path, environ=environ)
 
 
 def test_a_forked_child_watches_its_own_loop(sink: Sink, tmp_path: Path) -> None:
@@ -196,8 +275,8 @@ loop.close()
 """
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTELKIT_BLOCKED_LOOP_S": "0.1"}
     run_python(WATCHED + source, cwd=tmp_path, environ=environ)
-    (log,) = [log for log in sink.logs if log.record.event_name == EVENT]
-    assert log.attributes["code.function.name"] == "block"
+    told = [log.attributes["code.function.name"] for log in sink.logs if log.record.event_name == EVENT]
+    assert told.count("block") == 1  # the fork itself takes long on a busy machine
 
 
 def test_watching_costs_less_than_a_hundredth_of_a_cpu(tmp_path: Path) -> None:

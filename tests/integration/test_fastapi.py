@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import logging
 import re
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -395,3 +397,50 @@ def test_telemetry_switched_off_again_leaves_the_class_as_it_was(start: Callable
     with serve(shop()) as url:
         _, headers, _ = get(url + "/items/1")
     assert "x-request-id" not in headers
+
+
+def test_a_block_around_a_yield_holds_for_the_endpoint(start: Callable[..., Exported], serve: Serve) -> None:
+    """Of a sync dependency, whose thread and its context are gone by then, and of an async one; after both it is over.
+
+    Of endpoints that are asked at the same time each has its own.
+    """
+    exported = start(runtime_metrics=False)
+    app = FastAPI()
+
+    def in_thread(number: int) -> Iterator[None]:
+        with otelkit.bind(thread=number):
+            yield
+
+    async def in_task(number: int) -> AsyncIterator[None]:
+        with otelkit.bind(task=number):
+            yield
+
+    @app.get("/{number}", dependencies=[Depends(in_thread), Depends(in_task)])
+    async def endpoint(number: int) -> None:
+        with otelkit.span(f"async {number}"):
+            await asyncio.sleep(0.05)
+        await asyncio.to_thread(otelkit.event, f"thread {number}")
+
+    class Around:
+        """Sees the end of the dependencies."""
+
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await self.inner(scope, receive, send)
+            otelkit.event(f"after {scope['path'][1:]}")
+
+    app.add_middleware(Around)
+    with serve(app) as url, ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda number: get(f"{url}/{number}")[0], range(8)))
+    assert answers == [200] * 8
+    exported.flush()
+    logs = {log.record.event_name: log.attributes for log in exported.sink.logs}
+    for number in range(8):
+        both = {"thread": number, "task": number}
+        assert exported.span(f"async {number}").attributes.items() >= both.items()
+        assert logs[f"thread {number}"].items() >= both.items()
+        (request,) = [span for span in exported.spans if span.attributes.get("url.path") == f"/{number}"]
+        assert request.attributes.items() >= both.items()
+        assert not both.keys() & logs[f"after {number}"].keys()

@@ -6,6 +6,8 @@ import asyncio
 import contextvars
 import threading
 
+import anyio.to_thread
+
 import otelkit
 from otelkit.signals import correlation
 from tests.support.started import Started
@@ -149,3 +151,84 @@ def test_binding_a_value_that_is_none_is_no_error(exported: Started) -> None:
     assert exported.spans()["anonymous"].attributes["tenant"] == "acme"
     (log,) = exported.logs()
     assert log.attributes["tenant"] == "acme"
+
+
+def test_blocks_of_tasks_that_run_at_the_same_time(exported: Started) -> None:
+    """Each has its own value, whoever ends first, also in threads and tasks that it starts; the request has neither.
+
+    What is bound within without a block is still the request's.
+    """
+
+    async def step(name: str, mine: asyncio.Event, others: asyncio.Event) -> None:
+        with otelkit.bind(step=name, item=7), otelkit.span(f"step {name}"):
+            mine.set()
+            await others.wait()
+            await asyncio.to_thread(otelkit.event, f"thread {name}")
+            await asyncio.create_task(later(name))
+            otelkit.bind(**{f"done_{name}": True}, item=8)
+            otelkit.event(f"inner {name}")
+        otelkit.event(f"after {name}")
+
+    async def later(name: str) -> None:
+        otelkit.event(f"task {name}")
+
+    async def request() -> None:
+        token, holder = correlation.open_holder({"request.id": "r"})
+        with otelkit.span("request") as holder.entry_span:
+            otelkit.bind(step="none")
+            first, second = asyncio.Event(), asyncio.Event()
+            await asyncio.gather(step("a", first, second), step("b", second, first))
+            with otelkit.span("end"):
+                pass
+        correlation.close_holder(token)
+
+    asyncio.run(request())
+    spans, request_id = exported.spans(), {"request.id": "r"}
+    logs = {str(log.record.event_name): log.attributes for log in exported.logs()}
+    for name in "ab":
+        own = {**request_id, "step": name, "item": 7}
+        assert {**spans[f"step {name}"].attributes, "item": 7} == {**own, f"done_{name}": True}
+        assert logs[f"thread {name}"].items() >= own.items()
+        assert logs[f"task {name}"].items() >= own.items()
+        assert logs[f"inner {name}"].items() >= {**own, "item": 8, f"done_{name}": True}.items()
+        assert logs[f"after {name}"].items() >= {"step": "none"}.items()
+        assert "item" not in logs[f"after {name}"]
+    assert spans["end"].attributes == {**request_id, "step": "none", "done_a": True, "done_b": True}
+    assert spans["request"].attributes.items() >= {"done_a": True, "done_b": True}.items()
+
+
+def test_blocks_of_threads_that_run_at_the_same_time(exported: Started) -> None:
+    """The same for a pool's threads within a request, and for those that the framework runs, which share more."""
+
+    async def request() -> None:
+        token, _ = correlation.open_holder({})
+        met = threading.Barrier(2, timeout=10)
+
+        def step(name: str) -> None:
+            with otelkit.bind(step=name):
+                met.wait()
+                otelkit.event(name)
+                met.wait()
+
+        await asyncio.gather(*(asyncio.to_thread(step, name) for name in "ab"))
+        otelkit.event("asyncio's")
+        await asyncio.gather(*(anyio.to_thread.run_sync(step, name) for name in "cd"))
+        otelkit.event("anyio's")
+        correlation.close_holder(token)
+
+    asyncio.run(request())
+    found = {log.record.event_name: log.attributes for log in exported.logs()}
+    assert found == {**{name: {"step": name} for name in "abcd"}, "asyncio's": {}, "anyio's": {}}
+
+
+def test_a_block_that_is_left_in_another_context_is_over(exported: Started) -> None:
+    """As a generator that somebody else closes; what was started in it does not keep its values."""
+    token, _ = correlation.open_holder({"request.id": "r"})
+    block = otelkit.bind(step="a")
+    inside = contextvars.copy_context()
+    inside.run(block.__enter__)
+    contextvars.copy_context().run(block.__exit__, None, None, None)
+    inside.run(otelkit.event, "inside")
+    otelkit.event("outside")
+    correlation.close_holder(token)
+    assert [log.attributes for log in exported.logs()] == [{"request.id": "r"}] * 2

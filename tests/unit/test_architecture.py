@@ -160,6 +160,7 @@ DOCUMENTED = [
     "exception",
     "flush",
     "gauge",
+    "message_context",
     "metrics",
     "metrics_app",
     "observe",

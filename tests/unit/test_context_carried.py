@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import multiprocessing
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -264,7 +265,12 @@ def test_nothing_is_left_after_the_end(tmp_path: Path) -> None:
     """The methods are the library's own again; with OTELKIT_INSTRUMENT_THREADING=off they always were."""
 
     def methods() -> list[object]:
-        return [threading.Thread.start, ThreadPoolExecutor.submit, ProcessPoolExecutor.submit]
+        return [
+            threading.Thread.start,
+            ThreadPoolExecutor.submit,
+            ProcessPoolExecutor.submit,
+            multiprocessing.Process.start,
+        ]
 
     before = methods()
     with started(tmp_path, instrument={"threading": "otelkit"}):
@@ -299,7 +305,10 @@ with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("METHOD")) as
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+METHODS = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+
+
+@METHODS
 def test_a_process_pool_runs_each_piece_in_its_submitters_trace(sink: Sink, tmp_path: Path, method: str) -> None:
     """Also the piece that was submitted outside of any trace, though the worker was forked within one."""
     (tmp_path / "pieces.py").write_text(PIECES)
@@ -314,6 +323,59 @@ def test_a_process_pool_runs_each_piece_in_its_submitters_trace(sink: Sink, tmp_
     assert spans["work 3"].parent_id == spans["third"].span_id
     logs = [log for log in sink.logs if log.record.event_name == "worked"]
     assert {log.record.span_id.hex() for log in logs} == {spans[f"work {each}"].span_id for each in (1, 2, 3)}
+
+
+STARTED = """
+import multiprocessing
+import otelkit
+from pieces import Mine, work
+
+otelkit.bootstrap("processes")
+context = multiprocessing.get_context("METHOD")
+
+def wait(process):
+    process.start()
+    assert "run" not in vars(process)
+    process.join()
+    assert process.exitcode == 0
+
+with otelkit.span("first"), otelkit.bind(tenant="acme"):
+    wait(context.Process(target=work, args=(1,)))
+wait(context.Process(target=work, args=(2,)))
+multiprocessing.set_start_method("METHOD", force=True)
+with otelkit.span("third"):
+    wait(Mine(3))
+    with context.Pool(1) as pool:
+        pool.apply(work, (4,))
+        pool.close()
+        pool.join()
+"""
+MINE = """
+import multiprocessing
+
+class Mine(multiprocessing.Process):
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def run(self):
+        work(self.number)
+"""
+
+
+@METHODS
+def test_a_process_runs_in_its_starters_trace(sink: Sink, tmp_path: Path, method: str) -> None:
+    """By its target and by its own `run`; a spawned pool's workers live on, and are part of no trace."""
+    (tmp_path / "pieces.py").write_text(PIECES.replace('"pool"', '"processes"') + MINE)
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTELKIT_SHUTDOWN_TIMEOUT_S": "10"}
+    run_python(STARTED.replace("METHOD", method), cwd=tmp_path, environ=environ)
+    spans = {span.name: span for span in sink.spans}
+    assert set(spans) == {"first", "third", *(f"work {number}" for number in (1, 2, 3, 4))}
+    assert spans["work 1"].parent_id == spans["first"].span_id
+    assert spans["work 1"].attributes == {"tenant": "acme"}
+    assert (spans["work 2"].parent_id, spans["work 2"].attributes) == ("", {})
+    assert spans["work 3"].parent_id == spans["third"].span_id
+    assert spans["work 4"].parent_id == (spans["third"].span_id if method == "fork" else "")
 
 
 # -- baggage

@@ -37,6 +37,7 @@ def write(value):
 
 def fold_and_die_before_the_files_are_gone():
     Path.unlink = lambda *_, **__: os._exit(1)
+    member.sources()
     member.fold()
 
 def say(): return [member.group_id, member.slot, member.alone, member.slots]
@@ -194,6 +195,20 @@ def test_ended_processes_are_counted_once_and_their_files_go(member: Member, sta
     fourth.kill()
     member.fold()
     assert total(member) == 511
+
+
+def test_who_dies_after_the_look_is_put_together_after_the_next_one(member: Member, start: Start, groups: Path) -> None:
+    """Until it was exported as ended its file stays: a state that nobody else has is to be told as zero once."""
+    second = start("second")
+    second.do("write(5)")
+    member.sources()
+    second.kill()
+    member.fold()
+    assert len(list(groups.glob("*/*-*.series"))) == 2
+    assert total(member) == 5
+    member.fold()
+    assert len(list(groups.glob("*/*-*.series"))) == 1
+    assert total(member) == 5
 
 
 def test_who_dies_while_sums_are_put_together_loses_and_doubles_nothing(member: Member, start: Start) -> None:

@@ -121,6 +121,7 @@ def test_sums_are_exact_and_never_fall_over_lives_and_leaders(steps: list[tuple[
                             member.leave()
                         member.abandon()
                 elif what == "fold":
+                    member.sources()
                     member.fold()
                 else:
                     now = exported(member)
@@ -160,6 +161,7 @@ def test_whoever_exports_next_knows_what_was_exported(groups: Path) -> None:
     write(first, {"orders": dict.fromkeys(range(9), 1)})
     assert exported(first)["orders"] == {0: 1, 10: 1, 11: 1, 12: 1, None: 8}
     second.abandon()
+    first.sources()
     first.fold()
     third = join(groups)
     assert exported(third)["orders"] == {0: 1, 10: 1, 11: 1, 12: 1, None: 8}
@@ -174,9 +176,9 @@ def test_processes_that_come_and_go_with_ever_new_labels_fill_no_disk(groups: Pa
     for life in range(6):
         member = join(groups)
         write(member, {"orders": {10 * life + user: 1 for user in range(4)}})
-        exported(staying)
         member.leave()
         member.abandon()
+        exported(staying)
         staying.fold()
         sizes.append((staying.path.parent / "ended.series").stat().st_size)
     assert exported(staying)["orders"] == {0: 1, 1: 1, 2: 1, 3: 1, None: 20}

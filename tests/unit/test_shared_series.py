@@ -160,6 +160,7 @@ def test_each_kind_is_put_together_in_its_own_way() -> None:
     assert [(point.value, point.start_time_unix_nano) for point in found["c"]] == [(21, 4)]
     assert [point.value for point in found["t"]] == [22]
     assert [point.value for point in found["s"]] == [2]
+    assert [point.value for point in merged(*ended)["s"]] == [0], "nobody has it any more"
     assert {point.attributes[PROCESS_SLOT]: point.value for point in found["g"]} == {0: 7, 3: 8}
     assert [dict(point.attributes) for point in merged(living[0], slots=False)["g"]] == [{}]
 

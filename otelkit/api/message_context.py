@@ -1,32 +1,24 @@
 """Context that travels in a message of the application's own: an entry of a Redis stream, a JSON text over Pub/Sub.
 
-Neither has headers, so the application puts the context among the fields, and takes it out where it processes them:
-
-    client.xadd("orders", message_context.with_context({"order": 17}))
-
-    for entry, fields in entries:
-        with message_context.process("orders", fields):
-            ...
+Neither has headers: the application puts the context among the fields where it sends,
+`client.xadd("orders", with_context({"order": 17}))`, and takes it out where it processes them,
+`with process("orders", fields):`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import Link, Span, SpanKind
 
 from otelkit.delivery.records import Shared
 from otelkit.engine import door
 from otelkit.engine.context import variable
 from otelkit.engine.current import CurrentSpan
 from otelkit.runtime import guard
-
-# As `with_context` and every JSON library write it.
-_IN_JSON = re.compile(r'"traceparent"\s*:\s*"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})"')
 
 
 def with_context(fields: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -86,19 +78,3 @@ def _sender(fields: Mapping[Any, Any]) -> Context | None:
 
 def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def sender_in(data: Any) -> SpanContext | None:
-    """Who sent a message that is a JSON text with `with_context`'s fields in it; None of any other."""
-    if isinstance(data, bytes):
-        if b'"traceparent"' not in data:
-            return None
-        data = data.decode("utf-8", "replace")
-    elif not isinstance(data, str) or '"traceparent"' not in data:
-        return None
-    found = _IN_JSON.search(data)
-    if found is None:
-        return None
-    trace_id, span_id, flags = (int(part, 16) for part in found.groups())
-    sender = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
-    return sender if sender.is_valid else None
