@@ -139,12 +139,12 @@ class Running:
             if error is not None and _is_failure(error):  # what no handler of Celery's takes
                 self._fail(attempt, error)
         outcome = attempt.state or state or "UNKNOWN"
-        attempt.span.set_attribute("celery.task.state", outcome)
+        span = attempt.span
         if attempt.error is not None:
-            attempt.span.set_status(StatusCode.ERROR, attempt.error)
-        self._counts.ended(attempt.task, outcome, attempt.error, elapsed_ns / 1e9, with_span(attempt.span))
+            span.set_status(StatusCode.ERROR, attempt.error)
+        attempt.task.ended(outcome, attempt.error, elapsed_ns / 1e9, span)
         detach(attempt.context_token)
-        attempt.span.end()
+        span.end()
         correlation.close_holder(attempt.holder_token)
 
     def _is_told_by_main(self) -> bool:
@@ -173,6 +173,8 @@ def cause_of(reason: Any) -> str:
 
 def _eta_s(eta: Any) -> float:
     """A task's ETA as seconds since the epoch, 0 where it has none or it cannot be read."""
+    if eta is None:
+        return 0.0
     from datetime import datetime
 
     if isinstance(eta, str):

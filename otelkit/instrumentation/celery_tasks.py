@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import get_meter
-from opentelemetry.trace import Link, SpanContext, TraceFlags
+from opentelemetry.trace import Link, SpanContext, TraceFlags, get_current_span
 
 from otelkit import semconv
 from otelkit.config.settings import Settings
 from otelkit.delivery.records import Shared
 from otelkit.engine import door
-from otelkit.engine.context import SPAN_KEY, variable
+from otelkit.engine.context import SPAN_KEY, variable, with_span
 from otelkit.engine.seams import propagate
 from otelkit.instrumentation import instruments
 
@@ -23,6 +23,7 @@ where they apply `attempt` (the traceparent of the attempt that asks for another
 """
 
 _KEPT_TASKS = 1024
+_STATES = frozenset(("SUCCESS", "FAILURE", "RETRY", "REJECTED", "IGNORED", "REVOKED", "UNKNOWN"))
 _PUBLISHER = {"celery.link": "publish"}
 _ATTEMPT = {"celery.link": "attempt"}
 
@@ -30,9 +31,23 @@ _ATTEMPT = {"celery.link": "attempt"}
 class Task:
     """What all messages and runs of one task over one queue have in common."""
 
-    __slots__ = ("active", "consumed", "labels", "publish", "publish_name", "run", "run_name", "sent", "wait")
+    __slots__ = (
+        "_duration",
+        "_outcomes",
+        "active",
+        "consumed",
+        "labels",
+        "publish",
+        "publish_name",
+        "run",
+        "run_name",
+        "sent",
+        "wait",
+    )
 
     def __init__(self, name: str, destination: str, counts: Counts) -> None:
+        self._duration = counts.duration
+        self._outcomes: dict[str, Outcome] = {}
         self.labels = {"messaging.destination.name": destination, "celery.task.name": name}
         sent = {**self.labels, "messaging.system": "celery", "messaging.operation.name": "publish"}
         consumed = {**self.labels, "messaging.system": "celery", "messaging.operation.name": "process"}
@@ -44,6 +59,40 @@ class Task:
         self.consumed = door.adds(counts.consumed, consumed)
         self.active = door.adds(counts.active, self.labels)
         self.wait = door.records(counts.wait, self.labels)
+
+    def ended(self, state: str, error: str | None, elapsed_s: float, span: Any) -> None:
+        """Says on a run's span in which of Celery's states it ended, and measures it; `error` is the type of what it
+        failed with.
+        """
+        if error is None:
+            alike = self._outcomes.get(state) or self._outcome(state)
+            door.extend(span, self.run, alike.run)
+            alike.duration.record(elapsed_s, span)
+        else:
+            span.set_attribute("celery.task.state", state)
+            self._duration.record(elapsed_s, {**self._ended(state), "error.type": error}, with_span(span))
+
+    def _outcome(self, state: str) -> Outcome:
+        shared = Shared({**self.run, "celery.task.state": state})
+        found = Outcome(shared, door.records(self._duration, self._ended(state)))
+        if state in _STATES:
+            self._outcomes[state] = found
+        return found
+
+    def _ended(self, state: str) -> dict[str, Any]:
+        return {
+            **self.labels,
+            "messaging.system": "celery",
+            "messaging.operation.name": "process",
+            "celery.task.state": state,
+        }
+
+
+class Outcome(NamedTuple):
+    """The attributes of the spans of runs that ended alike, and the series of their durations."""
+
+    run: Shared
+    duration: door.Records
 
 
 class Counts:
@@ -71,18 +120,6 @@ class Counts:
             found = self._tasks[(name, destination)] = Task(name, destination, self)
         return found
 
-    def ended(self, task: Task, state: str, error: str | None, elapsed_s: float, context: Context) -> None:
-        """Measures a run that is over."""
-        labels = {
-            **task.labels,
-            "messaging.system": "celery",
-            "messaging.operation.name": "process",
-            "celery.task.state": state,
-        }
-        if error is not None:
-            labels["error.type"] = error
-        self.duration.record(elapsed_s, labels, context)
-
 
 def carrier_in(headers: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """Our header among a message's; empty where the caller is not recorded."""
@@ -100,12 +137,14 @@ class Origins:
     def of(self, carrier: Mapping[str, Any], now_s: float) -> tuple[Context, list[Link] | None]:
         """The context that a run begins in, and its links."""
         sent = carrier.get("context")
-        context = propagate.extract(sent or {}, variable.get())
+        context = variable.get()
+        if sent:
+            context = propagate.extract(sent, context)
         links: list[Link] | None = None
         if sent and self._apart(carrier, now_s):
-            publisher = context.get(SPAN_KEY)
-            if publisher is not None:
-                links = [Link(publisher.get_span_context(), _PUBLISHER)]
+            publisher = get_current_span(context).get_span_context()
+            if publisher.is_valid:
+                links = [Link(publisher, _PUBLISHER)]
                 context = Context({key: value for key, value in context.items() if key != SPAN_KEY})
         attempt = _span_context(carrier["attempt"]) if "attempt" in carrier else None
         if attempt is not None:

@@ -164,13 +164,12 @@ class Unfinished:
         elif state == "RETRY":
             self._counts.retries.add(1, {**task.labels, "error.type": cause_of(error)})
         with self._span(task, headers, request.id, began_s, is_written=self._writes_lost) as span:
-            span.set_attribute("celery.task.state", state)
             if error is not None and state == "FAILURE":
                 exceptions.record(span, error)
             if name is not None:
                 span.set_attribute("error.type", name)
                 span.set_status(StatusCode.ERROR, name)
-            self._counts.ended(task, state, name, max(0.0, now_s - began_s), with_span(span))
+            task.ended(state, name, max(0.0, now_s - began_s), span)
 
     @contextmanager
     def _span(
