@@ -77,7 +77,7 @@ def test_rings_of_many_threads_do_not_raise() -> None:
         try:
             for _ in range(20_000):
                 bell.ring()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - what the thread fails with is the test's to tell
             failures.append(error)
 
     ringing = [threading.Thread(target=ring) for _ in range(4)]
