@@ -18,6 +18,8 @@
 | gunicorn with its own worker | handles SIGTERM, interpreter exit | atexit |
 | gunicorn, SIGHUP | the old workers as by SIGTERM | as by SIGTERM |
 | gunicorn, worker time-out | SIGABRT, after a second SIGKILL | nothing (2) |
+| hypercorn | its workers are spawned, and end as multiprocessing children | multiprocessing's finalizers |
+| uWSGI, ended gracefully | interpreter exit in each worker, at SIGTERM by a setting (3) | atexit |
 | Celery main | warm shutdown, interpreter exit | atexit |
 | Celery pool child | os._exit, no atexit | worker_process_shutdown signal |
 | Celery pool child, hard time limit | killed by the pool | nothing (2) |
@@ -26,6 +28,7 @@
 (1) What the server logs after that is lost with the process, and stands in its ledger's page as undelivered.
 (2) What is in the spool is another process's to send, and the ledger's page tells what is lost. Why os._exit is not
 patched: docs/decisions/0015-os-exit.md.
+(3) docs/lifecycle.md says which.
 """
 
 from __future__ import annotations

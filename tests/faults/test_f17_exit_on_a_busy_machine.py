@@ -1,5 +1,5 @@
-"""The process ends with full queues while the collector hangs, on a machine that has no time for it: what cannot be sent
-is on disk in the end, and nothing is dropped.
+"""The process ends with full queues while the collector hangs, on a machine that has no time for it: what cannot be
+sent is on disk in the end, and nothing is dropped.
 """
 
 from __future__ import annotations
