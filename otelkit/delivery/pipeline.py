@@ -289,9 +289,12 @@ class Pipeline:
             "metrics": time.monotonic(),
             "tend": time.monotonic(),
         }
+        tended = False
         while not self._closing:
             self._wake.wait(max(0.0, min(due.values()) - time.monotonic()))
-            self._serve_requests()
+            # At the end of the process all else can wait, once it has taken over what the dead have left.
+            if tended and self._requests and self._requests[0].final:
+                self._serve_requests()
             now = time.monotonic()
             soon = now + _TOGETHER_S
             if due["metrics"] <= soon:
@@ -305,10 +308,12 @@ class Pipeline:
             if due["tend"] <= soon:
                 due["tend"] = now + _TEND_S
                 self._tend()
+                tended = True
             self._drain_collections()
             if self._backlog.moves:
                 with self._moving:
                     self._backlog.move()
+            self._serve_requests()
 
     def _serve_requests(self) -> None:
         while self._requests:
