@@ -119,6 +119,11 @@ class Running:
         self._pipeline.shutdown(max(0.0, deadline - time.monotonic()))
         return page
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether `shutdown` has come so far that no record is in memory alone. Takes no lock."""
+        return self._pipeline.is_settled
+
     def end_open_spans(self) -> None:
         """At the end of the process: what is open then is exported as it stands."""
         fork.check()

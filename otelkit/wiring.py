@@ -196,7 +196,7 @@ def _bootstrap(
         _process.explicit = explicit
         _process.called_at = called_at
         _process.open = True
-        lifecycle.install(_end, _flush_before_the_end, loaded.settings.shutdown_timeout_s)
+        lifecycle.install(_end, _flush_before_the_end, _is_settled, loaded.settings.shutdown_timeout_s)
         imports.when_imported("multiprocessing.util", lifecycle.watch_multiprocessing)
         return handle
 
@@ -259,6 +259,10 @@ def _end(timeout_s: float | None) -> None:
         with guard.guarded("the ending of open spans"):
             running.end_open_spans()
     shutdown(timeout_s)
+
+
+def _is_settled() -> bool:
+    return _process.running is None or _process.running.is_settled
 
 
 def _flush_before_the_end() -> None:

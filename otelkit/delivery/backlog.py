@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from otelkit.delivery.ledger import DropReason, Ledger
 from otelkit.delivery.outbox import Batch, Outbox
 from otelkit.delivery.spool import Spool
@@ -15,6 +17,7 @@ class Backlog:
         self._outbox = outbox
         self._spool = spool
         self._ledger = ledger
+        self.leaves = False
 
     def offer(self, batch: Batch, *, closing: bool) -> None:
         """Takes in a batch that was just encoded; it is the spool's first where every batch shall be."""
@@ -61,8 +64,23 @@ class Backlog:
             with guard.guarded("the spool"):
                 self._spool.tick()
 
-    def end(self) -> None:
-        """Leaves on disk what is not acknowledged, for the next process; drops it where that cannot be."""
+    @property
+    def keeps(self) -> bool:
+        """Whether the disk takes what cannot be sent, of some signal."""
+        return self._spool is not None and any(map(self._spool.takes, self._spool.signals))
+
+    def leave(self) -> None:
+        """The process will end: what waits shall be on disk by then."""
+        self.leaves = True
+        self._outbox.leave()
+        self.move()
+
+    def end(self, deadline: float) -> None:
+        """Leaves on disk what is not acknowledged, for the next process; drops it where that cannot be. After
+        `deadline` (monotonic) the disk is not waited for.
+        """
+        if self._spool is not None and time.monotonic() >= deadline:
+            self._spool.hurry()
         for batch in self._outbox.close():
             if self._spool is None or not self._spool.keep(batch):
                 self._drop(batch, DropReason.SHUTDOWN)

@@ -16,7 +16,8 @@
     48            the body: an OTLP request, gzip
 
 All numbers are little-endian. A frame that was cut off, or whose bits have changed, is passed over: the next one is
-found by its first four bytes and its header's checksum.
+found by its first four bytes and its header's checksum. A header is written after its body: a frame whose writer was
+killed in between is none.
 """
 
 from __future__ import annotations

@@ -52,7 +52,9 @@ class DropReason(enum.Enum):
     REJECTED = "rejected"
     """The next hop took the request but not these records (OTLP's partial_success)."""
     SHUTDOWN = "shutdown"
-    """Still undelivered when shutdown's deadline ended."""
+    """Still undelivered at the end of the process, and not on disk: the spool was off or could not be written, or the
+    processors had no time for OTELKIT_SHUTDOWN_TIMEOUT_S and 8 s.
+    """
     AFTER_SHUTDOWN = "after_shutdown"
     """Emitted after shutdown."""
     SPOOL_FULL = "spool_full"

@@ -101,6 +101,7 @@ class Outbox:
         self._unsettled: set[int] = set()
         self._changed = threading.Condition(threading.Lock())
         self._closed = False
+        self._leaving = False
 
     def offer(self, batch: Batch, evict: Evict) -> list[Batch]:
         """Takes a batch in; returns those that have to go for it (itself when too large, or too late).
@@ -150,16 +151,20 @@ class Outbox:
     @property
     def overflows(self) -> bool:
         """Whether `spill` may have something to give out. Asked at every turn of the worker, so without the lock."""
-        return self._bytes > self._max_bytes // 2 or any(lane.failing for lane in self._lanes.values())
+        return self._leaving or self._bytes > self._max_bytes // 2 or any(lane.failing for lane in self._lanes.values())
+
+    def leave(self) -> None:
+        """The process ends: from now on everything shall wait on disk, until it is its turn."""
+        self._leaving = True
 
     def spill(self, takes: Callable[[Signal], bool]) -> list[Batch]:
-        """Takes out what shall wait on disk, where its signal can: of failing lanes everything, of the others the
-        oldest where more than half of the room is used. Such a batch is unsettled still.
+        """Takes out what shall wait on disk, where its signal can: of failing lanes, and of all once the process ends,
+        everything, of the others the oldest where more than half of the room is used. Such a batch is unsettled still.
         """
         with self._changed:
             found: list[Batch] = []
             for signal, lane in self._lanes.items():
-                if lane.failing and takes(signal):
+                if (lane.failing or self._leaving) and takes(signal):
                     found += (batch for batch in lane.batches if batch is not lane.in_flight)
             left = self._bytes - sum(len(batch.body) for batch in found)
             if left > self._max_bytes // 2:

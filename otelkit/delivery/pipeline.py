@@ -7,7 +7,6 @@ process's first record and not before (threads.py).
 from __future__ import annotations
 
 import functools
-import logging
 import threading
 import time
 from collections import deque
@@ -30,14 +29,13 @@ from otelkit.delivery.packing import Packing
 from otelkit.delivery.queue import QueueLimits, SignalQueue
 from otelkit.delivery.recording import open_recorder, open_recovery
 from otelkit.delivery.records import Attributes
-from otelkit.delivery.report import FlushReport, report_dead_processes
+from otelkit.delivery.report import FlushReport, open_page, report_dead_processes, report_end
 from otelkit.delivery.sender import Sender, by_hop
 from otelkit.delivery.spool import Spool
 from otelkit.delivery.threads import Threads
 from otelkit.runtime import guard
 from otelkit.runtime.bell import Bell
-
-logger = logging.getLogger("otelkit.delivery")
+from otelkit.runtime.lifecycle import OWN_WORK_S
 
 R = TypeVar("R")
 
@@ -46,7 +44,7 @@ _WITHOUT_METRICS_S = 1.0  # how soon the worker asks for the metrics again where
 _TOGETHER_S = 0.05  # what is due so soon is done now: a wake-up costs more than most of the work
 _TEND_S = 1.0
 _LOOKS = 10
-_OWN_WORK_S = 2.0
+_ALONE_S = 2.0
 
 
 @dataclass(slots=True)
@@ -83,6 +81,7 @@ class Pipeline:
         self._start_begun = self._page_is_open = False
         self._requests: deque[_FlushRequest] = deque()
         self._closing = False
+        self.is_settled = False
         self._armed = False
         self.spool = self._open_spool()
         self._backlog = Backlog(self._outbox, self.spool, self.ledger)
@@ -161,33 +160,30 @@ class Pipeline:
         if self.spans.closed:
             return FlushReport.of(self.ledger.read(), ok=True, in_memory=self.in_memory())
         deadline = time.monotonic() + min(timeout_s, _LONGEST_WAIT_S)
+        # The process's own work is not given up for the network's deadline where the disk takes what comes of it.
+        own_deadline = deadline + OWN_WORK_S if self._backlog.keeps else max(deadline, time.monotonic() + _ALONE_S)
         lost_before = self.ledger.read().lost
         if self._threads.running or self.spans.records or self.logs.records or self._collections:
-            self._drain(deadline, final=True)
+            self._drain(deadline, own_deadline)
         self.spans.closed = self.logs.closed = True
         self._closing = True
         self._wake.ring()
         for thread in self._threads.running[:1]:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(max(0.0, own_deadline - time.monotonic()))
         self.spans.sweep()
         self.logs.sweep()
         with self._moving:
             while self._collections:
                 self.ledger.signals["metrics"].drop(DropReason.SHUTDOWN, self._collections.popleft().points)
-        self._backlog.end()
+            self._backlog.end(deadline)
         if self.recorder is not None:
             self.recorder.close()
         page = self.ledger.read()
         self.ledger.close()
-        lost = page.lost - lost_before
-        if lost:
-            unasked = self._options.quiet and all(found.by_default for found in self._options.destinations.values())
-            level = logging.DEBUG if unasked else logging.WARNING
-            logger.log(level, "%d records could not be delivered before the end of the process", lost)
-        spooled = sum(account.spooled for account in page.accounts.values())
-        if spooled:
-            logger.info("%d records wait in the spool for the service's next process", spooled)
-        return FlushReport.of(page, ok=not lost and not spooled, in_memory=self.in_memory())
+        self.is_settled = True
+        unasked = self._options.quiet and all(found.by_default for found in self._options.destinations.values())
+        complete = report_end(page, page.lost - lost_before, unasked=unasked)
+        return FlushReport.of(page, ok=complete, in_memory=self.in_memory())
 
     def in_memory(self) -> int:
         """Records that are queued, being encoded, waiting or in flight: counted where they are, not by the ledger's
@@ -231,41 +227,40 @@ class Pipeline:
         if self.recorder is not None:
             self.recorder.arm()
 
-    def start(self) -> None:
+    def start(self) -> bool:
         """Starts the threads, not before `arm`. Those that the system refuses are left to a later call, which the next
-        record makes.
+        record makes; False as long as there is to be one.
         """
         if self.spans.started or not self._armed:
-            return
+            return self.spans.started
         if not self._page_is_open:
             with self._starting:
                 if not self._start_begun:
                     self._start_begun = True
-                    self._open_page()
+                    open_page(self.ledger)
                     self._page_is_open = True
         if self._page_is_open and not self._closing and self._threads.start():
             self.spans.started = self.logs.started = True
+        return self.spans.started or self._closing
 
-    def _open_page(self) -> None:
-        self.ledger.open_page()
-        if self.ledger.file_error is not None:
-            logger.warning(
-                "the ledger's page cannot be made (%s); `otelkit status --pid` will not see this process",
-                self.ledger.file_error,
-            )
-
-    def _drain(self, deadline: float, *, final: bool = False) -> bool:
-        """Has everything encoded, and waits until it is settled; False where the deadline came first."""
+    def _drain(self, deadline: float, own_deadline: float | None = None) -> bool:
+        """Has everything encoded, and waits until it is settled; False where the deadline came first. With
+        `own_deadline`, that of the encoding, it is the last time.
+        """
         self.arm()
         self.start()
+        final = own_deadline is not None
+        own_deadline = deadline if own_deadline is None else own_deadline
         request = _FlushRequest(threading.Event(), final)
         self._requests.append(request)
         self._wake.ring()
-        # At the end the process's own work is not given up for the network's deadline: its sums are nowhere else.
-        own_deadline = max(deadline, time.monotonic() + _OWN_WORK_S) if final else deadline
         with self._threads.held_back(own_deadline - time.monotonic()) as undone:
             if self._work in undone:
                 self._serve_requests()
+            # Half of the time is for sending alone; then what waits goes to the disk, while the rest is sent.
+            half = (time.monotonic() + deadline) / 2
+            if final and not request.drained.wait(half - time.monotonic()):
+                self._leave()
             if not request.drained.wait(max(0.0, own_deadline - time.monotonic())):
                 return False
             self._outbox.hurry()
@@ -273,10 +268,16 @@ class Pipeline:
                 if sender.run in undone:
                     sender.run_here(deadline)
             gives_up = self.spool.takes if final and self.spool is not None else None
+            if final and not self._outbox.wait_settled(request.last_sequence, half, gives_up=gives_up):
+                self._leave()
             settled = self._outbox.wait_settled(request.last_sequence, deadline, gives_up=gives_up)
             if request.elsewhere and self.source is not None:
                 settled = self.source.acknowledged(request.elsewhere, deadline) and settled
             return settled
+
+    def _leave(self) -> None:
+        with self._moving:
+            self._backlog.leave()
 
     def _work(self) -> None:
         with guard.guarded("the reading of dead processes' ledgers"):
@@ -288,8 +289,12 @@ class Pipeline:
             "metrics": time.monotonic(),
             "tend": time.monotonic(),
         }
+        tended = False
         while not self._closing:
             self._wake.wait(max(0.0, min(due.values()) - time.monotonic()))
+            # At the end of the process all else can wait, once it has taken over what the dead have left.
+            if tended and self._requests and self._requests[0].final:
+                self._serve_requests()
             now = time.monotonic()
             soon = now + _TOGETHER_S
             if due["metrics"] <= soon:
@@ -303,14 +308,18 @@ class Pipeline:
             if due["tend"] <= soon:
                 due["tend"] = now + _TEND_S
                 self._tend()
+                tended = True
             self._drain_collections()
             if self._backlog.moves:
-                self._move()
+                with self._moving:
+                    self._backlog.move()
             self._serve_requests()
 
     def _serve_requests(self) -> None:
         while self._requests:
             request = self._requests.popleft()
+            self._drain_spans()  # first: the functions that are observed may be slow
+            self._drain_logs()
             if self.source is not None:
                 with guard.guarded("the collection of metrics"):
                     if request.final:
@@ -324,10 +333,6 @@ class Pipeline:
             request.drained.set()
 
     # -- the worker's work
-
-    def _move(self) -> None:
-        with self._moving:
-            self._backlog.move()
 
     def _tend(self) -> None:
         self.start()  # a sender that was refused
@@ -389,3 +394,5 @@ class Pipeline:
             self._in_hand[signal] = 0
             for batch in batches:
                 self._backlog.offer(batch, closing=self._closing)
+            if self._backlog.leaves:
+                self._backlog.move()

@@ -133,7 +133,10 @@ def is_old(path: Path) -> bool:
 
 
 def content_of(place: Place) -> tuple[list[Frame], int]:
-    """The pending frames of a folder, and how many records are damaged."""
+    """The pending frames of a folder, and how many records are damaged that nobody has counted yet.
+
+    How many were counted stands in a segment's name: whoever takes the folder over next does not count them again.
+    """
     found: list[Frame] = []
     damaged = 0
     for path in sorted(place.path.glob(f"*{SUFFIX}")):
@@ -141,9 +144,13 @@ def content_of(place: Place) -> tuple[list[Frame], int]:
             content = _read(path)
         except OSError:
             continue
-        segment = Segment(path, place, len(content))
         headers, lost = frames.scan(content)
-        damaged += lost
+        name, _, counted = path.stem.partition("-")
+        if lost > int(counted or 0):
+            damaged += lost - int(counted or 0)
+            with contextlib.suppress(OSError):
+                path = path.rename(path.with_stem(f"{name}-{lost}"))
+        segment = Segment(path, place, len(content))
         pending = [Frame(segment, header) for header in headers if not header.done]
         segment.unsettled = len(pending)
         if pending:
@@ -162,11 +169,11 @@ def _read(path: Path) -> bytes:
 
 
 def body_of(frame: Frame) -> bytes | None:
-    """A frame's body; None where it is damaged, or gone."""
+    """A frame's body; None where it is damaged, or gone. Raises OSError where its file cannot be opened now."""
     header = frame.header
     try:
         fd = os.open(frame.segment.path, _READ)
-    except OSError:
+    except FileNotFoundError:
         return None
     try:
         body = os.pread(fd, header.length, header.offset + frames.HEADER_BYTES)

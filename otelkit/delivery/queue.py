@@ -61,7 +61,7 @@ class SignalQueue(Generic[R]):
         weigh: Callable[[R], Heavy[R] | None],
         note: Callable[[R], None] | None = None,
         release: Callable[[Sequence[R]], None] | None = None,
-        start: Callable[[], None],
+        start: Callable[[], object],
         wake: Callable[[], None],
     ) -> None:
         self.records: deque[R] = deque()

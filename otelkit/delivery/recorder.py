@@ -47,7 +47,7 @@ class Recorder:
     is noted and `failure` says why. A record that is noted has a `slot`, the place of its slot in the file.
     """
 
-    def __init__(self, options: RecorderOptions, started_ns: int, start: Callable[[], None]) -> None:
+    def __init__(self, options: RecorderOptions, started_ns: int, start: Callable[[], object]) -> None:
         self._options = options
         self._started_ns = started_ns
         self._start = start

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from otelkit.delivery.recovery import Recovery
 
 
-def open_recorder(options: RecorderOptions | None, started_ns: int, start: Callable[[], None]) -> Recorder | None:
+def open_recorder(options: RecorderOptions | None, started_ns: int, start: Callable[[], object]) -> Recorder | None:
     """This process's ring; None where the recorder is off."""
     if options is None:
         return None

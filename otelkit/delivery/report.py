@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from otelkit.delivery.ledger import LedgerPage, take_dead_pages
+from otelkit.delivery.ledger import Ledger, LedgerPage, take_dead_pages
 
 logger = logging.getLogger("otelkit.delivery")
 
@@ -40,6 +40,29 @@ class FlushReport:
             spooled=sum(account.spooled for account in page.accounts.values()),
             in_memory=in_memory,
             dropped=dict(dropped),
+        )
+
+
+def report_end(page: LedgerPage, lost: int, *, unasked: bool) -> bool:
+    """Says what became of the records that were not delivered by the end; whether there were none. `unasked`: nobody
+    has asked for any to be delivered.
+    """
+    if lost:
+        level = logging.DEBUG if unasked else logging.WARNING
+        logger.log(level, "%d records could not be delivered before the end of the process", lost)
+    spooled = sum(account.spooled for account in page.accounts.values())
+    if spooled:
+        logger.info("%d records wait in the spool for the service's next process", spooled)
+    return not lost and not spooled
+
+
+def open_page(ledger: Ledger) -> None:
+    """Opens the ledger's page, and says why where it cannot be made."""
+    ledger.open_page()
+    if ledger.file_error is not None:
+        logger.warning(
+            "the ledger's page cannot be made (%s); `otelkit status --pid` will not see this process",
+            ledger.file_error,
         )
 
 

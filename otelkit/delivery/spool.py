@@ -128,12 +128,12 @@ class Spool:
         be done now.
         """
         signal = batch.signal
-        if not self.takes(signal):
-            return False
         store = self._stores[signal]
         if batch.frame is not None and batch.frame.is_kept:
             store.give_back(batch.frame)
             return True
+        if not self.takes(signal):
+            return False
         body = batch.body if compression_of(batch.body) != "none" else compressed(batch.body)
         try:
             self._make_room(len(body))
@@ -153,8 +153,12 @@ class Spool:
         return True
 
     def recall(self, signal: Signal) -> Batch | None:
-        """The oldest batch that waits on disk, as it is sent; None where there is none."""
-        found = self._stores[signal].next()
+        """The oldest batch that waits on disk, as it is sent; None where there is none, or none can be read now."""
+        try:
+            found = self._stores[signal].next()
+        except OSError as error:
+            self._fail(error)
+            return None
         if found is None:
             return None
         frame, body = found
@@ -263,6 +267,11 @@ class Spool:
         return {"folder": str(self._options.folder), "always": self.always, "failure": self.failure}
 
     # -- the end
+
+    def hurry(self) -> None:
+        """The process's time is over: what is written from now on is not waited for on its way to the disk."""
+        for store in self._stores.values():
+            store.hurry()
 
     def close(self) -> None:
         """Lets go of everything; what waits is for the next process."""

@@ -61,6 +61,7 @@ class Store:
         self._fd = -1
         self._count = 0
         self._dirty = False
+        self._hurried = False
 
     # -- writing
 
@@ -116,17 +117,20 @@ class Store:
         segment, self._active = self._active, None
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            with contextlib.suppress(OSError):
-                os.fdatasync(fd)
+            if not self._hurried:
+                with contextlib.suppress(OSError):
+                    os.fdatasync(fd)
             os.close(fd)
         if segment is not None and not segment.unsettled:
             self._remove_segment(segment)
 
     def _write(self, segment: Segment, content: bytes) -> None:
-        written = 0
+        # The header last: who is killed in between leaves no frame. Its ledger has the records in memory, and nobody
+        # else shall count them as damaged.
         try:
-            while written < len(content):
-                written += os.pwrite(self._fd, content[written:], segment.size + written)
+            for written, end in ((frames.HEADER_BYTES, len(content)), (0, frames.HEADER_BYTES)):
+                while written < end:
+                    written += os.pwrite(self._fd, content[written:end], segment.size + written)
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, segment.size)
@@ -157,13 +161,16 @@ class Store:
         return bool(self._waiting)
 
     def next(self) -> tuple[Frame, bytes] | None:
-        """The oldest batch that waits, and its body, compressed; it waits no more. None where there is none."""
+        """The oldest batch that waits, and its body, compressed; it waits no more. None where there is none.
+
+        Raises OSError where it cannot be read now: it waits still.
+        """
         with self._lock:
             self._expire()
             while self._waiting:
+                body = places.body_of(self._waiting[0])
                 frame = self._waiting.popleft()
                 self._forget(frame)
-                body = places.body_of(frame)
                 if body is not None:
                     return frame, body
                 self._drop(frame, DropReason.SPOOL_DAMAGED)
@@ -290,6 +297,10 @@ class Store:
             self._newest = newest
 
     # -- the end
+
+    def hurry(self) -> None:
+        """Waits for the disk no more: the kernel, which outlives the process, writes through what was written."""
+        self._hurried = True
 
     def close(self) -> None:
         """Lets go of everything: what waits is for the next process."""

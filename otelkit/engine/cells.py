@@ -29,15 +29,16 @@ from otelkit.engine.context import SPAN_KEY, variable, with_span
 from otelkit.engine.span import Span
 
 Number = int | float
-Begun = Callable[[], None]
+Begun = Callable[[], bool]
 FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 _INFINITY = math.inf
 _NUMBERS = (int, float)
 _SAMPLED = 1
 
 
-def nothing() -> None:
+def nothing() -> bool:
     """For a series whose first measurement nobody waits for."""
+    return True
 
 
 class Exemplars:
@@ -67,8 +68,9 @@ class Exemplars:
 class Cell:
     """One series of an instrument.
 
-    `start_ns` is when it began, `live` whether it has had a measurement in this opening; `begun` is called at the
-    first. `routed` is the SDK's instrument where that one records (a view, a delta reader).
+    `start_ns` is when it began, `live` whether it has had a measurement in this opening. `begun` is called at the
+    first, and at later ones until it says True; `live` is None meanwhile. `routed` is the SDK's instrument where that
+    one records (a view, a delta reader).
     """
 
     __slots__ = ("attributes", "begun", "exemplars", "live", "lock", "routed", "slots", "start_ns")
@@ -82,20 +84,21 @@ class Cell:
         """Begins at zero: a new opening, or a forked child."""
         self.lock = threading.Lock() if FREE_THREADED else None
         self.start_ns = time_ns()
-        self.live = False
+        self.live: bool | None = False
         self.routed = routed
         self.begun = begun
         self.exemplars = Exemplars(self.slots) if exemplars else None
 
     def begin(self) -> None:
-        """Notes the first measurement."""
-        self.live = True
-        self.announce()
+        """Notes the first measurement, or one after it, as long as the system has no room for a thread."""
+        self.live = None
+        self.live = self.announce() or None
 
-    def announce(self) -> None:
-        """Says once that there is a measurement."""
-        begun, self.begun = self.begun, nothing
-        begun()
+    def announce(self) -> bool:
+        """Says that there is a measurement, until that has done what it is for."""
+        if self.begun is not nothing and self.begun():
+            self.begun = nothing
+        return self.begun is nothing
 
     def changed(self) -> bool:
         """Whether it says anything else than when this was asked last."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import time
 
-_PATIENCE_S = 1.0
+_PATIENCE_S = 5.0  # who holds it reads and writes up to 8 MiB, on a machine that may be busy
 
 
 def lock(fd: int) -> None:

@@ -61,7 +61,7 @@ class Metering:
         views: Sequence[View],
         lean: bool,
         exemplars: bool,
-        begun: Callable[[], None] = nothing,
+        begun: Callable[[], bool] = nothing,
     ) -> None:
         self.begun = begun
         self.resource = resource

@@ -79,8 +79,8 @@ class Series(Generic[C]):
 
     def cells(self) -> Sequence[C]:
         """Those that have had a measurement."""
-        found = [cell for cell in tuple(self._cells.values()) if cell.live]
-        if self._overflow is not None and self._overflow.live:
+        found = [cell for cell in tuple(self._cells.values()) if cell.live is not False]
+        if self._overflow is not None and self._overflow.live is not False:
             found.append(self._overflow)
         return found
 

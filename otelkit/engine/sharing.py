@@ -15,6 +15,7 @@ import hashlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -248,7 +249,7 @@ class SharedMetrics:
         return self._member
 
     def _publish_all(self, member: Member) -> None:
-        self.changed()  # what it would say is part of what is collected now
+        deque(self.changed(), maxlen=0)  # what it says is part of what is collected now, and is not written again
         left = self._publish(member, _flat(self._collect()))
         if left:
             scopes = [ScopeMetrics(scope, [metric], scope.schema_url or "") for scope, metric in left]

@@ -18,6 +18,8 @@
 | gunicorn with its own worker | handles SIGTERM, interpreter exit | atexit |
 | gunicorn, SIGHUP | the old workers as by SIGTERM | as by SIGTERM |
 | gunicorn, worker time-out | SIGABRT, after a second SIGKILL | nothing (2) |
+| hypercorn | its workers are spawned, and end as multiprocessing children | multiprocessing's finalizers |
+| uWSGI, ended gracefully | interpreter exit in each worker, at SIGTERM by a setting (3) | atexit |
 | Celery main | warm shutdown, interpreter exit | atexit |
 | Celery pool child | os._exit, no atexit | worker_process_shutdown signal |
 | Celery pool child, hard time limit | killed by the pool | nothing (2) |
@@ -26,6 +28,7 @@
 (1) What the server logs after that is lost with the process, and stands in its ledger's page as undelivered.
 (2) What is in the spool is another process's to send, and the ledger's page tells what is lost. Why os._exit is not
 patched: docs/decisions/0015-os-exit.md.
+(3) docs/lifecycle.md says which.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ import atexit
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -41,18 +45,30 @@ from otelkit.runtime import guard
 
 _shutdown: Callable[[float | None], object] | None = None
 _flush: Callable[[], object] | None = None
+_is_settled: Callable[[], bool] | None = None
 _installed_in: int | None = None
 _timeout_s = 0.0
 _GRACE_S = 0.2
 """What SIGTERM may take beyond the setting: the count of what was left, after the last attempt to send it."""
+OWN_WORK_S = 8.0
+"""What the end may take beyond the setting where the process has no time on its processors, to encode its records and
+to write them to the disk: they are nowhere else.
+"""
+_LOOK_AGAIN_S = 0.05
 
 
-def install(shutdown: Callable[[float | None], object], flush: Callable[[], object], shutdown_timeout_s: float) -> None:
+def install(
+    shutdown: Callable[[float | None], object],
+    flush: Callable[[], object],
+    is_settled: Callable[[], bool],
+    shutdown_timeout_s: float,
+) -> None:
     """Calls `shutdown` (with a budget in seconds, None for the setting's, which is `shutdown_timeout_s`) at the end of
-    the process, `flush` before it may end.
+    the process, `flush` before it may end. `is_settled` says, without a lock, whether no record is in memory alone any
+    more.
     """
-    global _shutdown, _flush, _installed_in, _timeout_s
-    _shutdown, _flush, _timeout_s = shutdown, flush, shutdown_timeout_s
+    global _shutdown, _flush, _is_settled, _installed_in, _timeout_s
+    _shutdown, _flush, _is_settled, _timeout_s = shutdown, flush, is_settled, shutdown_timeout_s
     if _installed_in is not None:
         return
     _installed_in = os.getpid()
@@ -93,10 +109,13 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
     except RuntimeError:  # the system has no room for one
         # What this thread was interrupted in may hold a lock that it would now wait for: the alarm ends that.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, _timeout_s + _GRACE_S)
+        signal.setitimer(signal.ITIMER_REAL, _timeout_s + OWN_WORK_S + _GRACE_S)
         end_of_process()
     else:
+        last = time.monotonic() + _timeout_s + OWN_WORK_S
         thread.join(_timeout_s + _GRACE_S)
+        while thread.is_alive() and time.monotonic() < last and not (_is_settled is None or _is_settled()):
+            thread.join(_LOOK_AGAIN_S)
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 

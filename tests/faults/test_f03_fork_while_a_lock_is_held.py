@@ -18,6 +18,7 @@ NOT_TRIED = {
     "engine/span.py module": "only in a free-threaded build",
     "given.py _Work.__init__": "made for one flush, of an application's own objects",
     "instrumentation/celery_monitor.py Monitor.__init__": "in the monitor's process, or beat's, which fork nothing",
+    "runtime/bell.py Bell.__init__": "held by nobody in particular: it is locked until somebody rings",
     "testing/recording.py Recording.__init__": "within an application's tests alone",
 }
 
@@ -92,7 +93,8 @@ emit("parents")
 assert otelkit.flush(10).ok
 assert "multiprocessing.util" not in sys.modules
 failed = []
-first = sorted(made)
+bell = {"runtime/bell.py Bell.__init__"}
+first = sorted(set(made) - bell)
 try_each(first)
 # In a child the locks are made anew, at other places in part: those are held at the fork of a grandchild.
 pid = os.fork()
@@ -100,8 +102,8 @@ if pid == 0:
     faulthandler.cancel_dump_traceback_later()
     emit("childs")
     assert otelkit.flush(10).ok
-    try_each(sorted(set(made) - set(first)))
-    print(json.dumps([sorted(made), failed]), flush=True)
+    try_each(sorted(set(made) - set(first) - bell))
+    print(json.dumps([sorted(set(made) - bell), failed]), flush=True)
     os._exit(0)
 assert os.waitpid(pid, 0)[1] == 0
 print(json.dumps([first, failed]), flush=True)

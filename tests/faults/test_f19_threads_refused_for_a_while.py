@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.process import run_python
+import pytest
+
+from tests.support.process import kill_session, run_python, start_python
 from tests.support.sink import Sink
 
 # RLIMIT_NPROC bounds the threads of a (real) user. It does not hold for root, nor for who has one of two capabilities.
@@ -44,6 +46,18 @@ while otelkit.status()["ledger"]["logs"]["delivered"] < 1000:  # nobody flushes
     time.sleep(0.02)
 print(times)
 """
+METRICS_AFTERWARDS = """
+resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+deadline = time.monotonic() + 10
+times = 0
+while len(otelkits()) < 2:
+    assert time.monotonic() < deadline, otelkits()
+    emit("later", 1)
+    times += 1
+    time.sleep(0.02)
+print(times, flush=True)
+time.sleep(60)
+"""
 
 
 def check_arrived(sink: Sink, times: int) -> None:
@@ -69,3 +83,27 @@ def test_a_flush_meanwhile_does_the_work_itself(sink: Sink, tmp_path: Path) -> N
     finished = run_python(PROGRAM + flush + AFTERWARDS, cwd=tmp_path, environ=environ)
     assert "Traceback" not in finished.err
     check_arrived(sink, int(finished.out))
+
+
+@pytest.mark.parametrize("engine", ["otelkit", "sdk"])
+def test_a_later_measurement_starts_them(sink: Sink, tmp_path: Path, engine: str) -> None:
+    """Of the one series of a process that has no spans and no logs."""
+    counts = """
+emit = lambda name, times: [otelkit.count("made") for _ in range(times)]
+otelkit.bootstrap("limited")
+"""
+    program = PROGRAM.replace('otelkit.bootstrap("limited")\n', counts) + METRICS_AFTERWARDS
+    environ = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url,
+        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_TRACES_EXPORTER": "none",
+        "OTEL_METRIC_EXPORT_INTERVAL": "200",
+        "OTELKIT_ENGINE": engine,
+    }
+    process = start_python(program, cwd=tmp_path, environ=environ)
+    try:
+        assert process.stdout is not None
+        counted = 1000 + int(process.stdout.readline() or process.communicate()[1])
+        sink.wait_for(lambda: sink.total("made") == counted, f"{counted} counted")  # nobody flushes
+    finally:
+        kill_session(process)

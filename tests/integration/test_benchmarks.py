@@ -115,7 +115,8 @@ def test_throughput_is_of_records_that_all_arrived(tmp_path: Path) -> None:
 def test_a_soak_of_seconds_loses_nothing_that_nobody_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Outages and restarts are real: batches waited on disk, a SIGKILL lost what the next start told."""
     monkeypatch.setattr(soak_run, "micro_environment", lambda: HERE)
-    found = soak_run.measure(("otelkit",), seconds=6.0, seed=49)["otelkit"]
+    # Long enough for a busy machine: a process that is still being started, or that ends, is not killed.
+    found = soak_run.measure(("otelkit",), seconds=12.0, seed=49)["otelkit"]
     assert found.failures() == []
     assert found.stopped >= 2, "one by the schedule, and the last"
     assert found.killed >= 1

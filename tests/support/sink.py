@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import sys
@@ -23,6 +24,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otelkit.delivery.compression import compression_of, decompressed
 
+_CLOSED_TIMEOUT_S = 5.0
 _REQUESTS: dict[str, Any] = {
     "/v1/traces": ExportTraceServiceRequest,
     "/v1/metrics": ExportMetricsServiceRequest,
@@ -142,6 +144,7 @@ class Sink:
         self.too_large = 0
         self._changed = threading.Condition()
         self._released = threading.Event()
+        self._connections: set[socket.socket] = set()
         sink = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -181,6 +184,17 @@ class Sink:
             def handle_error(self, request: Any, client_address: Any) -> None:
                 """A client that went away is part of many tests."""
 
+            def process_request(self, request: Any, client_address: Any) -> None:
+                with sink._changed:
+                    sink._connections.add(request)
+                super().process_request(request, client_address)
+
+            def shutdown_request(self, request: Any) -> None:
+                super().shutdown_request(request)
+                with sink._changed:
+                    sink._connections.discard(request)
+                    sink._changed.notify_all()
+
         self._server = Server(("127.0.0.1", port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
@@ -201,6 +215,11 @@ class Sink:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+        with self._changed:  # a client that keeps its connection gets no answer any more, and no socket is left open
+            for connection in self._connections:
+                with contextlib.suppress(OSError):  # it has gone already
+                    connection.shutdown(socket.SHUT_RDWR)
+            self._changed.wait_for(lambda: not self._connections, _CLOSED_TIMEOUT_S)
 
     def _take(self, path: str, headers: dict[str, str], body: bytes) -> None:
         encoding = headers.get("content-encoding", "none")

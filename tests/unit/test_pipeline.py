@@ -261,14 +261,16 @@ def test_a_next_hop_that_never_answers_costs_the_end_its_budget_and_no_more(tmp_
 
 def test_an_answer_after_the_end_changes_no_count(tmp_path: Path, sink: Sink) -> None:
     """The batch was given up; it is not counted twice."""
-    sink.answer = lambda path: Answer(after_s=0.6)
     pipeline = a_pipeline(sink.url, tmp_path)
     pipeline.spans.put(a_span(0))
-    pipeline.shutdown(0.2)
-    sink.wait_for(lambda: len(sink.spans) == 1, "the late request")
+    assert pipeline.flush(20).ok  # the threads are up: the next one is sent at once
+    sink.answer = lambda path: Answer(after_s=2)
+    pipeline.spans.put(a_span(1))
+    pipeline.shutdown(0.5)
+    sink.wait_for(lambda: len(sink.spans) == 2, "the late request")
     join_threads()
     account = pipeline.ledger.read().accounts["traces"]
-    assert (account.accepted, account.delivered, account.dropped) == (1, 0, {DropReason.SHUTDOWN: 1})
+    assert (account.accepted, account.delivered, account.dropped) == (2, 1, {DropReason.SHUTDOWN: 1})
 
 
 def test_after_an_outage_everything_is_delivered_exactly_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

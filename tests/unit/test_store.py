@@ -278,7 +278,7 @@ def test_a_write_that_fails_leaves_no_half_frame(tmp_path: Path, monkeypatch: py
     whole = os.pwrite
 
     def full(fd: int, content: bytes, at: int) -> int:
-        if len(content) > 100:
+        if len(content) > 90:
             return whole(fd, content[:60], at)
         raise OSError(28, "No space left on device")
 
@@ -292,3 +292,40 @@ def test_a_write_that_fails_leaves_no_half_frame(tmp_path: Path, monkeypatch: py
     assert heir.adopt() == Adopted(2, 0)
     assert bodies(heir) == [b"first", b"second"]
     heir.close()
+
+
+def test_what_cannot_be_opened_now_waits(tmp_path: Path) -> None:
+    """It is whole, and no damaged one: it is read later."""
+    dropped: Counter[DropReason] = Counter()
+    store = a_store(tmp_path, dropped)
+    segment = put(store, b"first", 5, key=7).segment
+    put(store, b"second", 3)
+    hidden = segment.path.rename(segment.path.with_suffix(".hidden"))
+    segment.path.symlink_to(hidden)  # is not followed
+    for _ in range(2):
+        with pytest.raises(OSError, match="symbolic links"):
+            store.next()
+    hidden.rename(segment.path)
+    assert bodies(store) == [b"first", b"second"]
+    assert dropped == {}
+    store.close()
+
+
+def test_what_is_damaged_is_counted_by_the_first_that_takes_it_over(tmp_path: Path) -> None:
+    """The next one counts what was hit since."""
+    store = a_store(tmp_path, segment_bytes=1000)
+    frames = [put(store, b"%d" % number, 2) for number in range(5)]
+    path = frames[0].segment.path
+    store.close()
+
+    def hit(place: int) -> None:
+        (found,) = path.parent.glob("*.segment")
+        content = bytearray(found.read_bytes())
+        content[frames[place].header.offset + 9] ^= 1
+        found.write_bytes(content)
+
+    for place, expected in ((1, Adopted(8, 2)), (3, Adopted(6, 2)), (3, Adopted(8, 0))):
+        hit(place)
+        heir = a_store(tmp_path)
+        assert heir.adopt() == expected
+        heir.close()
