@@ -6,8 +6,10 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.support.process import run_python
-from tests.support.server import BIN, clean_environment, running, wait_until_said
+from tests.support.server import BIN, clean_environment, get, running, wait_until_said
 from tests.viewer.backend import Backend, running_backend, span, spans_request
 from tests.viewer.test_senders import SHOP
 
@@ -81,3 +83,26 @@ def test_what_cannot_be_exported_or_imported_is_said(backend: Backend, tmp_path:
     finished = otelkit("import", "bad.jsonl", "--url", backend.url, cwd=tmp_path)
     assert finished.returncode == 1
     assert "bad.jsonl:2" in finished.stderr
+
+
+def test_run_with_ui_starts_both_and_ends_both(tmp_path: Path) -> None:
+    """One link is printed, the program's telemetry is there, its exit code is the command's."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import json, os, sys, time, urllib.request\n"
+        "import otelkit\n"
+        "url = os.environ['OTEL_EXPORTER_OTLP_ENDPOINT']\n"
+        "with otelkit.span('ran'): pass\n"
+        "assert otelkit.flush(10).ok\n"
+        "end = time.monotonic() + 20\n"
+        "while not (found := json.load(urllib.request.urlopen(f'{url}/api/v1/traces'))['traces']):\n"
+        "    assert time.monotonic() < end\n"
+        "print('seen', found[0]['name'], flush=True)\n"
+        "sys.exit(3)\n"
+    )
+    finished = otelkit("run", "--ui", "python", str(program), cwd=tmp_path)
+    assert finished.returncode == 3, finished.stderr
+    link = finished.stdout.splitlines()[0].removeprefix("telemetry: ")
+    assert "seen ran" in finished.stdout
+    with pytest.raises(OSError, match="refused"):
+        get(link)
