@@ -48,8 +48,7 @@ def test_everything_that_otelkit_sends_is_there(backend: Backend, tmp_path: Path
 
 
 PLAIN = """
-    from opentelemetry.exporter.otlp.proto.http import Compression
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    EXPORTER
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -63,19 +62,45 @@ PLAIN = """
 """
 
 
+# As its exporter over HTTP does: its own encoder, and gzip.
+OVER_HTTP = PLAIN.replace(
+    "EXPORTER",
+    """
+    import gzip, os, urllib.request
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+    from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+    class Compression:
+        Gzip = "gzip"
+
+    class OTLPSpanExporter(SpanExporter):
+        def __init__(self, compression):
+            self.headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": compression}
+
+        def export(self, spans):
+            body = gzip.compress(encode_spans(spans).SerializeToString())
+            url = os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] + "/v1/traces"
+            with urllib.request.urlopen(urllib.request.Request(url, body, self.headers)) as answer:
+                return SpanExportResult.SUCCESS if answer.status == 200 else SpanExportResult.FAILURE
+    """,
+)
+OVER_GRPC = PLAIN.replace(
+    "EXPORTER",
+    """
+    from grpc import Compression
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    """,
+)
+
+
 def test_spans_of_plain_opentelemetry_are_there(backend: Backend, tmp_path: Path) -> None:
-    """Its own exporter over HTTP, with gzip."""
-    run_python(PLAIN, cwd=tmp_path, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": backend.url})
+    """What its encoder makes, over HTTP with gzip."""
+    run_python(OVER_HTTP, cwd=tmp_path, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": backend.url})
     backend.wait_for_rows(spans=1)
     (listed,) = backend.get("traces", q="service:plain")["traces"]
     (found,) = backend.get(f"traces/{listed['trace_id']}")["spans"]
     assert found["attributes"] == {"number": 5, "list": [1, 2], "yes": True, "half": 0.5}
     assert found["scope"] == "plain.scope"
-
-
-OVER_GRPC = PLAIN.replace("proto.http.trace_exporter", "proto.grpc.trace_exporter").replace(
-    "from opentelemetry.exporter.otlp.proto.http import Compression", "from grpc import Compression"
-)
 
 
 def test_spans_over_grpc_are_there(backend: Backend, tmp_path: Path) -> None:
