@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import typer
 
-from otelkit.cli import auto, env, monitor, recover, run, status
+from otelkit.cli import auto, env, monitor, recover, run, status, ui
 
 app = typer.Typer(
     name="otelkit",
@@ -20,6 +20,7 @@ app.command("run", context_settings={"ignore_unknown_options": True, "allow_inte
 app.command("env")(env.env)
 app.command("status")(status.status)
 app.command("recover")(recover.recover)
+app.command("ui")(ui.ui)
 app.add_typer(auto.app, name="auto")
 app.add_typer(monitor.app, name="monitor")
 

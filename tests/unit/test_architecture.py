@@ -226,7 +226,21 @@ def test_every_metric_of_the_table_is_used() -> None:
     assert sorted(name for name in constants if name not in text) == []
 
 
-HEAVY = ("fastapi", "starlette", "sqlalchemy", "redis", "celery", "kombu", "grpc", "rich", "typer", "urllib3")
+HEAVY = (
+    "fastapi",
+    "starlette",
+    "sqlalchemy",
+    "redis",
+    "celery",
+    "kombu",
+    "grpc",
+    "rich",
+    "typer",
+    "urllib3",
+    "duckdb",
+    "pyarrow",
+    "uvicorn",
+)
 
 
 def test_importing_and_starting_otelkit_imports_no_library_of_the_application(tmp_path: Path) -> None:

@@ -1,0 +1,166 @@
+"""The query API, version 1 (docs/viewer/api.md): every answer is JSON, an error is `{"error": {"message": …}}`."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import duckdb
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from otelkit.viewer.filter import FilterError, parse
+from otelkit.viewer.reading import errors, logs, services, trace, traces
+from otelkit.viewer.reading.asking import LATEST_NS, MOST_ROWS, Cursor, Question, reading
+
+_CURSOR = re.compile(r"\d{1,19}(-\d{1,19})?")
+Answer = Callable[[Cursor, Request], Any]
+
+
+class Refused(Exception):
+    """A request that has no answer; `status` says why."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def question(request: Request) -> Question:
+    """The parameters that all lists have.
+
+    Raises Refused and FilterError.
+    """
+    found = request.query_params
+    limit = _number(found.get("limit"), 100)
+    if not 1 <= limit <= MOST_ROWS:
+        raise Refused(f"limit is 1 to {MOST_ROWS}")
+    before = found.get("before")
+    if before and not _CURSOR.fullmatch(before):
+        raise Refused("before is a cursor that a list has answered as next")
+    return Question(
+        from_ns=_ns(found.get("from"), 0),
+        to_ns=_ns(found.get("to"), LATEST_NS),
+        filter=parse(found.get("q", "")),
+        limit=int(limit),
+        before=before or None,
+    )
+
+
+def _number(text: str | None, default: float) -> float:
+    if not text:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        raise Refused(f"{text[:40]!r} is not a number") from None
+    if not math.isfinite(number):
+        raise Refused(f"{text[:40]!r} is not a number")
+    return number
+
+
+def _ns(text: str | None, default: int) -> int:
+    return default if not text else max(0, min(int(_number(text, 0) * 1e6), LATEST_NS))
+
+
+def json_answer(content: Any, status: int = 200) -> Response:
+    """JSON in UTF-8; of what it has no number for (NaN) there is none in the store."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=str)
+    headers = {"Cache-Control": "no-store"}
+    return Response(text.encode("utf-8", "replace"), status, headers, media_type="application/json")
+
+
+def error_answer(message: str, status: int, at: int | None = None) -> Response:
+    """An error as every endpoint says it."""
+    return json_answer({"error": {"message": message, **({} if at is None else {"at": at})}}, status)
+
+
+def answering(answer: Answer) -> Callable[[Request], Response]:
+    """An endpoint of a question; starlette runs it in a thread."""
+
+    def endpoint(request: Request) -> Response:
+        try:
+            with reading(request.app.state.store) as cursor:
+                return json_answer(answer(cursor, request))
+        except FilterError as error:
+            return error_answer(str(error), 400, error.at)
+        except Refused as error:
+            return error_answer(str(error), error.status)
+        except duckdb.InterruptException:
+            return error_answer("this takes too long: ask for a shorter time", 503)
+        except duckdb.OutOfMemoryException:
+            return error_answer("this needs too much memory: ask for a shorter time", 503)
+
+    return endpoint
+
+
+def _trace(cursor: Cursor, request: Request) -> Any:
+    trace_id = request.path_params["trace_id"].lower()
+    try:
+        encoded = bytes.fromhex(trace_id)
+    except ValueError:
+        encoded = b""
+    if len(encoded) != 16:
+        raise Refused("a trace's id has 32 hex digits")
+    found = trace.trace(cursor, encoded)
+    if found is None:
+        raise Refused(f"there is no trace {trace_id}", 404)
+    return found
+
+
+def _logs(cursor: Cursor, request: Request) -> Any:
+    asked = question(request)
+    more = [f"{key}:{value}" for key in ("trace", "span") if (value := request.query_params.get(key))]
+    if severity := request.query_params.get("severity"):
+        more.append(f"severity>={severity}")
+    return logs.logs(cursor, asked, parse(" ".join(more)))
+
+
+def _error(cursor: Cursor, request: Request) -> Any:
+    found = errors.group(cursor, request.path_params["fingerprint"], question(request))
+    if found is None:
+        raise Refused("there is no such group of errors", 404)
+    return found
+
+
+def info(request: Request) -> Response:
+    """GET /api/v1/info."""
+    return json_answer(request.app.state.info())
+
+
+async def live(request: Request) -> Response:
+    """GET /api/v1/live."""
+    try:
+        found = parse(request.query_params.get("q", ""))
+    except FilterError as error:
+        return error_answer(str(error), 400, error.at)
+    stream = request.app.state.live.events(found)
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+def not_found(request: Request) -> Response:
+    """What no endpoint is at."""
+    return error_answer("there is no such endpoint: docs/viewer/api.md lists them", 404)
+
+
+ANSWERS: dict[str, Answer] = {
+    "services": lambda cursor, request: services.services(cursor),
+    "traces": lambda cursor, request: traces.traces(cursor, question(request)),
+    "traces/{trace_id}": _trace,
+    "logs": _logs,
+    "errors": lambda cursor, request: errors.groups(cursor, question(request)),
+    "errors/{fingerprint}": _error,
+}
+
+
+def routes() -> list[BaseRoute]:
+    """Everything under /api/v1."""
+    return [
+        Route("/api/v1/info", info),
+        Route("/api/v1/live", live),
+        *(Route(f"/api/v1/{path}", answering(answer)) for path, answer in ANSWERS.items()),
+        Route("/api/{path:path}", not_found),
+    ]

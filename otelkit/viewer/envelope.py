@@ -1,0 +1,140 @@
+"""What the three OTLP requests have in common: resources, scopes, the records under them, and the rows they become."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from otelkit.delivery.wire import read_fields
+from otelkit.viewer.values import Malformed, json_of, key_value, object_of, text_json
+
+_UNKNOWN = "unknown_service"
+
+
+class Resource(NamedTuple):
+    """Who sent something: the id is the same for the same attributes, in every process of the viewer."""
+
+    id: int
+    service: str
+    release: str | None
+    attributes: str
+
+
+class Batch:
+    """The rows of one or more requests, by table, and how many records could not be taken, by reason."""
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[Any, ...]] = []
+        self.logs: list[tuple[Any, ...]] = []
+        self.points: list[tuple[Any, ...]] = []
+        self.series: dict[int, tuple[Any, ...]] = {}
+        self.errors: list[tuple[Any, ...]] = []
+        self.edges: list[tuple[Any, ...]] = []
+        self.resources: dict[int, Resource] = {}
+        self.rejected: dict[str, int] = {}
+
+    def reject(self, reason: str) -> None:
+        """Counts a record that could not be taken."""
+        self.rejected[reason] = self.rejected.get(reason, 0) + 1
+
+    @property
+    def records(self) -> int:
+        """How many spans, logs and points it has."""
+        return len(self.spans) + len(self.logs) + len(self.points)
+
+
+def resources(body: bytes, batch: Batch) -> Iterator[tuple[Resource, str, tuple[int, int]]]:
+    """Each record of a request: its resource, its scope's name, and where in the body it stands.
+
+    The resource's and the scope's fields may stand before or after the records.
+    """
+    for outer_start, outer_end in _messages(body, 0, len(body), 0x0A):
+        resource = _resource(b"".join(body[a:b] for a, b in _messages(body, outer_start, outer_end, 0x0A)))
+        batch.resources[resource.id] = resource
+        for start, end in _messages(body, outer_start, outer_end, 0x12):
+            scope = ""
+            for at, until in _messages(body, start, end, 0x0A):
+                for number, value in read_fields(body[at:until]):
+                    if number == 1 and isinstance(value, bytes):
+                        scope = value.decode("utf-8", "replace")
+            for place in _messages(body, start, end, 0x12):
+                yield resource, scope, place
+
+
+def _messages(body: bytes, position: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
+    """Where the messages of a field stand, which has a tag of one byte."""
+    while position < end:
+        if body[position] == wanted:
+            size, position = varint(body, position + 1)
+            if position + size > end:
+                raise Malformed("truncated")
+            yield position, position + size
+            position += size
+        else:
+            position = skip(body, position)
+    if position != end:
+        raise Malformed("truncated")
+
+
+_known: dict[bytes, Resource] = {}
+_MOST_KNOWN = 4_000
+
+
+def _resource(encoded: bytes) -> Resource:
+    found = _known.get(encoded)
+    if found is None:
+        pairs: dict[str, Any] = {}
+        for number, value in read_fields(encoded):
+            if number == 1 and isinstance(value, bytes):
+                key, content = key_value(value)
+                pairs[key] = content
+        text = object_of([f"{text_json(key)}:{json_of(value)}" for key, value in sorted(pairs.items())])
+        digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+        release = pairs.get("service.version")
+        found = Resource(
+            int.from_bytes(digest, "big") >> 1,
+            str(pairs.get("service.name") or _UNKNOWN),
+            None if release is None else str(release),
+            text,
+        )
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[encoded] = found
+    return found
+
+
+def varint(body: bytes, position: int) -> tuple[int, int]:
+    """A varint and where it ends; IndexError where the bytes end first."""
+    number = body[position]
+    position += 1
+    if number < 128:
+        return number, position
+    number &= 127
+    shift = 7
+    while shift < 70:
+        byte = body[position]
+        position += 1
+        number |= (byte & 127) << shift
+        if byte < 128:
+            return number & 0xFFFF_FFFF_FFFF_FFFF, position
+        shift += 7
+    raise Malformed("a varint of more than ten bytes")
+
+
+def skip(body: bytes, position: int) -> int:
+    """Where the field ends that begins here."""
+    tag, position = varint(body, position)
+    kind = tag & 7
+    if tag >> 3 == 0:
+        raise Malformed("a field number of 0")
+    if kind == 0:
+        return varint(body, position)[1]
+    if kind == 1:
+        return position + 8
+    if kind == 5:
+        return position + 4
+    if kind == 2:
+        size, position = varint(body, position)
+        return position + size
+    raise Malformed(f"wire type {kind}")

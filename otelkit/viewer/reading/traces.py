@@ -1,0 +1,129 @@
+"""The list of traces, newest first.
+
+A trace is listed by its start. Its spans come in parts, in any order: each written batch left one part of it, and the
+parts are put together here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from otelkit.viewer.filter import EVERYTHING, Filter
+from otelkit.viewer.filter_sql import STATUSES, condition, of_trace
+from otelkit.viewer.reading.asking import Cursor, Question, ms
+from otelkit.viewer.rollups import N_PLUS_ONE
+
+_FIRST_WINDOW_NS = 60_000_000_000
+_WIDER = 8
+
+_SUMMARIES = """
+    SELECT trace_id, min(start_ns) AS start_ns, max(end_ns) AS end_ns, sum(spans)::BIGINT AS spans,
+        sum(errors)::BIGINT AS errors, list_sort(list_distinct(flatten(list(services)))) AS services,
+        max(repeated) AS repeated, arg_min(head, head_rank) AS head
+    FROM viewer.trace_parts WHERE trace_id IN (SELECT unnest(?)) GROUP BY trace_id
+"""
+_REPEATED = f"""
+    SELECT trace_id FROM viewer.repeats WHERE trace_id IN (SELECT unnest(?))
+    GROUP BY trace_id, parent_id, statement HAVING sum(count) >= {N_PLUS_ONE}
+"""
+
+
+def traces(cursor: Cursor, question: Question) -> dict[str, Any]:
+    """A page of traces, and the cursor of the next one."""
+    before_ns = min(int(question.before), question.to_ns) if question.before else question.to_ns
+    found: list[dict[str, Any]] = []
+    window_ns = _FIRST_WINDOW_NS
+    newest_ns, oldest_ns = cursor.one(
+        "SELECT max(start_ns), min(start_ns) FROM viewer.trace_parts WHERE start_ns < ? AND start_ns >= ?",
+        (before_ns, question.from_ns),
+    )
+    while newest_ns is not None and len(found) <= question.limit:
+        floor_ns = max(newest_ns - window_ns, oldest_ns)
+        found = _within(cursor, question, floor_ns, before_ns)
+        if floor_ns == oldest_ns:
+            break
+        window_ns *= _WIDER
+    more = len(found) > question.limit
+    page = found[: question.limit]
+    return {
+        "traces": [_shown(each) for each in page],
+        "next": str(page[-1]["start_ns"]) if more else None,
+    }
+
+
+def matching(cursor: Cursor, ids: Sequence[bytes], found: Filter, floor_ns: int) -> list[dict[str, Any]]:
+    """Those of some traces that a filter lists for spans that started since, as the list shows them."""
+    if found != EVERYTHING:
+        sql, values = _matched(found, floor_ns)
+        rows = cursor.rows(
+            f"SELECT DISTINCT trace_id FROM viewer.trace_parts WHERE trace_id IN (SELECT unnest(?)) AND {sql}",
+            [list(ids), *values],
+        )
+        ids = [row["trace_id"] for row in rows]
+    return [_shown(each) for each in _summaries(cursor, ids)] if ids else []
+
+
+def _within(cursor: Cursor, question: Question, floor_ns: int, before_ns: int) -> list[dict[str, Any]]:
+    """Up to one more trace than a page has, of those that started in a span of time; newest first."""
+    sql, values = _matched(question.filter, floor_ns)
+    window = 4 * question.limit + 4
+    while True:
+        parts = cursor.rows(
+            "SELECT trace_id, start_ns FROM viewer.trace_parts"
+            f" WHERE start_ns < ? AND start_ns >= ? AND {sql} ORDER BY start_ns DESC LIMIT {window}",
+            [before_ns, floor_ns, *values],
+        )
+        whole = len(parts) < window
+        least_ns = floor_ns if whole else parts[-1]["start_ns"]
+        found = _summaries(cursor, list({part["trace_id"]: None for part in parts}))
+        # A trace whose first part is older than the oldest part that was looked at comes later in the order.
+        kept = [each for each in found if least_ns <= each["start_ns"] < before_ns]
+        if whole or len(kept) > question.limit:
+            return sorted(kept, key=lambda each: (-each["start_ns"], each["trace_id"]))[: question.limit + 1]
+        window *= 4
+
+
+def _matched(found: Filter, floor_ns: int) -> tuple[str, list[Any]]:
+    """A condition on the parts of traces: that the spans of their trace match."""
+    if found == EVERYTHING:
+        return "true", []
+    wanted, unwanted = of_trace(found)
+    parts, values = [], []
+    spans = "trace_id {}IN (SELECT trace_id FROM viewer.spans WHERE start_ns >= ? AND {})"
+    if wanted != EVERYTHING:
+        sql, bound = condition(wanted, "spans")
+        parts.append(spans.format("", sql))
+        values += [floor_ns, *bound]
+    for each in unwanted:
+        sql, bound = condition(each, "spans")
+        parts.append(spans.format("NOT ", sql))
+        values += [floor_ns, *bound]
+    return " AND ".join(parts), values
+
+
+def _summaries(cursor: Cursor, ids: Sequence[bytes]) -> list[dict[str, Any]]:
+    if not ids:
+        return []
+    found = cursor.rows(_SUMMARIES, [list(ids)])
+    repeated = {row["trace_id"] for row in cursor.rows(_REPEATED, [list(ids)])}
+    for each in found:
+        each["n_plus_one"] = bool(each["repeated"]) or each["trace_id"] in repeated
+    return found
+
+
+def _shown(found: dict[str, Any]) -> dict[str, Any]:
+    head = found["head"]
+    return {
+        "trace_id": found["trace_id"].hex(),
+        "name": head["name"],
+        "service": head["service"],
+        "services": found["services"],
+        "start_ms": ms(found["start_ns"]),
+        "duration_ms": ms(found["end_ns"] - found["start_ns"]),
+        "spans": found["spans"],
+        "errors": found["errors"],
+        "status": STATUSES[head["status"]],
+        "http_status": head["http_status"],
+        "n_plus_one": found["n_plus_one"],
+    }

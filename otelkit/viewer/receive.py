@@ -1,0 +1,85 @@
+"""Takes OTLP requests: decodes them in a thread of its own and hands the rows to the writer.
+
+The answer says what became of it: 200 when the rows wait to be written, with the records that could not be taken, or
+429 with a time to wait when the writer is behind. Bodies and their decompressed sizes are bounded.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+from otelkit.viewer.decode_logs import decode_logs
+from otelkit.viewer.decode_metrics import decode_metrics
+from otelkit.viewer.decode_spans import PROMOTED, decode_spans
+from otelkit.viewer.envelope import Batch
+from otelkit.viewer.inflate import inflated
+from otelkit.viewer.values import Attributes, Malformed
+from otelkit.viewer.writer import Writer
+
+Signal = Literal["traces", "metrics", "logs"]
+Convert = Callable[[Signal, bytes], bytes]
+MOST_BODY_BYTES = 16 << 20
+MOST_INFLATED_BYTES = 64 << 20
+RETRY_AFTER_S = 1
+
+
+class Behind(Exception):
+    """There is no room for more at the moment."""
+
+
+class Receiver:
+    """Decodes and hands over; counts what it took, and what not, by reason."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._attributes = Attributes(PROMOTED)
+        self._decode: dict[str, Callable[[bytes, Attributes, Batch], None]] = {
+            "traces": decode_spans,
+            "metrics": decode_metrics,
+            "logs": decode_logs,
+        }
+        self._counting = threading.Lock()
+        self.received: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.executor = ThreadPoolExecutor(1, "otelkit-viewer-decoder")
+
+    def take(self, signal: Signal, body: bytes, encoding: str = "", convert: Convert | None = None) -> Batch:
+        """Decodes a request and hands it to the writer; runs in `executor`. `convert` makes protobuf of it first.
+
+        Raises Behind, Malformed, and what `inflated` raises.
+        """
+        size = len(body)
+        if not self._writer.admit(size):
+            self.refuse("behind")
+            raise Behind
+        try:
+            content = inflated(body, encoding, MOST_INFLATED_BYTES)
+            if convert is not None:
+                content = convert(signal, content)
+            self._writer.release(len(body) - len(content))  # what waits is as large as what it was made of
+            size = len(content)
+            batch = Batch()
+            self._decode[signal](content, self._attributes, batch)
+        except BaseException as error:
+            self._writer.release(size)
+            self.refuse("malformed" if isinstance(error, (Malformed, ValueError)) else type(error).__name__)
+            raise
+        with self._counting:
+            self.received[signal] += batch.records
+            self.rejected.update(batch.rejected)
+        self._writer.put(batch, size)
+        return batch
+
+    def refuse(self, reason: str) -> None:
+        """Counts a request that was not taken."""
+        with self._counting:
+            self.rejected[reason] += 1
+
+    def counted(self) -> dict[str, Any]:
+        """What was taken and what not, since the start."""
+        with self._counting:
+            return {"received": dict(self.received), "rejected": dict(self.rejected)}

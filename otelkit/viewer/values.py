@@ -1,0 +1,134 @@
+"""OTLP's attributes as JSON: each distinct one is decoded once and found again by its bytes.
+
+Most attributes of a service repeat (methods, routes, hosts, statements), so that the common case is one look-up. What
+is kept is bounded in number and in length.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import struct
+from typing import Any
+
+from otelkit.delivery.wire import read_fields
+
+_MOST_KEPT = 40_000
+_LONGEST_KEPT = 512  # bytes
+_DEEPEST = 32
+_INT64 = struct.Struct("<q")
+_DOUBLE = struct.Struct("<d")
+
+text_json = json.encoder.encode_basestring
+"""A text as JSON, not made ASCII: DuckDB compares and searches UTF-8."""
+
+
+class Malformed(ValueError):
+    """Bytes that are no OTLP request."""
+
+
+class Promoted(str):
+    """The JSON of an attribute that has a column of its own too."""
+
+    __slots__ = ("key", "value")
+
+    key: str
+    value: Any
+
+
+class Attributes:
+    """Decodes attributes; `promoted` are the keys whose values are wanted besides. Owned by one thread."""
+
+    def __init__(self, promoted: frozenset[str] = frozenset()) -> None:
+        self._promoted = promoted
+        self.kept: dict[bytes, str] = {}
+
+    def learn(self, encoded: bytes) -> str:
+        """The JSON of a KeyValue that is not among `kept`: `"key":value`."""
+        key, value = key_value(encoded)
+        found = f"{text_json(key)}:{json_of(value)}"
+        if key in self._promoted:
+            promoted = Promoted(found)
+            promoted.key, promoted.value = key, value
+            found = promoted
+        if len(encoded) <= _LONGEST_KEPT:
+            if len(self.kept) >= _MOST_KEPT:
+                self.kept.clear()
+            self.kept[encoded] = found
+        return found
+
+
+def key_value(encoded: bytes) -> tuple[str, Any]:
+    """The key and the value of a KeyValue message."""
+    key, value = "", None
+    try:
+        for number, content in read_fields(encoded):
+            if number == 1 and isinstance(content, bytes):
+                key = content.decode("utf-8", "replace")
+            elif number == 2 and isinstance(content, bytes):
+                value = any_value(content)
+    except ValueError as error:
+        raise Malformed(f"an attribute: {error}") from None
+    return key, value
+
+
+def any_value(encoded: bytes, depth: int = 0) -> Any:
+    """An AnyValue as Python has it: text, bool, int, float, list, dict, base64 text for bytes, None.
+
+    Raises ValueError for bytes that are none.
+    """
+    if depth > _DEEPEST:
+        raise Malformed("a value nested too deeply")
+    value: Any = None
+    for number, content in read_fields(encoded):
+        if isinstance(content, int):
+            if number == 2:
+                value = bool(content)
+            elif number == 3:
+                value = content - (1 << 64) if content >= 1 << 63 else content
+        elif number == 1:
+            value = content.decode("utf-8", "replace")
+        elif number == 4:
+            if len(content) != 8:
+                raise Malformed("a double of another size")
+            value = _DOUBLE.unpack(content)[0]
+        elif number == 5:
+            value = [any_value(each, depth + 1) for n, each in read_fields(content) if n == 1 and type(each) is bytes]
+        elif number == 6:
+            value = dict(_pair(each, depth) for n, each in read_fields(content) if n == 1 and type(each) is bytes)
+        elif number == 7:
+            value = base64.b64encode(content).decode()
+    return value
+
+
+def _pair(encoded: bytes, depth: int) -> tuple[str, Any]:
+    key, value = "", None
+    for number, content in read_fields(encoded):
+        if number == 1 and isinstance(content, bytes):
+            key = content.decode("utf-8", "replace")
+        elif number == 2 and isinstance(content, bytes):
+            value = any_value(content, depth + 1)
+    return key, value
+
+
+def json_of(value: Any) -> str:
+    """A value as JSON in one line; what JSON has no number for (NaN, infinity) is its text."""
+    if isinstance(value, str):
+        return text_json(value)
+    return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return value
+
+
+def object_of(pairs: list[str]) -> str:
+    """A JSON object of attributes' JSON; of a key that is there twice JSON's readers take the last."""
+    return f"{{{','.join(pairs)}}}"

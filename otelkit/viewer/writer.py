@@ -1,0 +1,166 @@
+"""The thread that writes: takes batches from a bounded queue, and writes what has come together.
+
+Who hands in a batch is told at once whether there is room; there is none while more than `most_bytes` of requests wait.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import duckdb
+import pyarrow as pa
+
+from otelkit.viewer import schema
+from otelkit.viewer.edges import Edges
+from otelkit.viewer.envelope import Batch
+from otelkit.viewer.store import Store
+
+_EVERY_S = 0.2
+_MOST_ROWS = 20_000  # of one transaction
+_TRIM_EVERY_S = 10.0
+Tables = dict[str, pa.Table]
+
+
+def tables_of(batch: Batch) -> Tables:
+    """A batch's rows as Arrow tables."""
+    rows = {
+        "spans": batch.spans,
+        "logs": batch.logs,
+        "points": batch.points,
+        "series": list(batch.series.values()),
+        "errors": batch.errors,
+        "resources": [(each.id, each.service, each.attributes, time.time_ns()) for each in batch.resources.values()],
+    }
+    return {table: _table(table, found) for table, found in rows.items() if found}
+
+
+def _table(name: str, rows: list[tuple[object, ...]]) -> pa.Table:
+    made = schema.ARROW[name]
+    columns = zip(*rows, strict=True)
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, made, strict=True)], schema=made)
+
+
+class Writer:
+    """Writes batches to a store; `written` is called after each write, with its tables, by the writing thread."""
+
+    def __init__(
+        self, store: Store, *, most_bytes: int, say: Callable[[str], None], written: Callable[[Tables], None]
+    ) -> None:
+        self._store = store
+        self._most_bytes = most_bytes
+        self._say = say
+        self._written = written
+        self._edges = Edges()
+        self._waiting: deque[tuple[Tables, list[tuple[object, ...]], int]] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._ending = False
+        self._failing = False
+        self.lost = 0
+        self._thread = threading.Thread(target=self._run, name="otelkit-viewer-writer", daemon=True)
+        self._thread.start()
+
+    def admit(self, size: int) -> bool:
+        """Reserves room for a request of so many bytes, which `put` or `release` gives back."""
+        with self._changed:
+            if self._ending or (self._bytes and self._bytes + size > self._most_bytes):
+                return False
+            self._bytes += size
+            return True
+
+    def release(self, size: int) -> None:
+        """Gives back room that `admit` reserved and nothing needs; takes more where it is negative."""
+        with self._changed:
+            self._bytes -= size
+
+    def put(self, batch: Batch, size: int) -> None:
+        """Hands over a batch whose room was reserved."""
+        tables = tables_of(batch)
+        with self._changed:
+            self._waiting.append((tables, batch.edges, size))
+            self._changed.notify()
+
+    @property
+    def behind(self) -> bool:
+        """Whether senders are refused, or soon will be."""
+        return self._bytes > self._most_bytes // 2 or self._failing
+
+    def close(self) -> None:
+        """Writes what waits, and ends."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+        self._thread.join()
+
+    def drained(self, deadline_s: float) -> bool:
+        """Waits until everything that was handed over is written."""
+        end = time.monotonic() + deadline_s
+        while time.monotonic() < end:
+            with self._changed:
+                if not self._bytes:
+                    return True
+            time.sleep(0.01)
+        return False
+
+    def _run(self) -> None:
+        trimmed = time.monotonic()
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    self._changed.wait(_EVERY_S)
+                taken = self._take()
+                if not taken and self._ending:
+                    break
+            if taken:
+                self._write(taken)
+                continue
+            self._flush_edges(final=False)
+            if time.monotonic() - trimmed > _TRIM_EVERY_S:
+                trimmed = time.monotonic()
+                self._store.trim()
+        self._flush_edges(final=True)
+
+    def _take(self) -> list[tuple[Tables, list[tuple[object, ...]], int]]:
+        taken = []
+        rows = 0
+        while self._waiting and rows < _MOST_ROWS:
+            each = self._waiting.popleft()
+            rows += sum(table.num_rows for table in each[0].values())
+            taken.append(each)
+        return taken
+
+    def _write(self, taken: list[tuple[Tables, list[tuple[object, ...]], int]]) -> None:
+        together: dict[str, list[pa.Table]] = {}
+        for tables, edges, _ in taken:
+            for name, table in tables.items():
+                together.setdefault(name, []).append(table)
+            self._edges.add(edges)
+        joined = {name: pa.concat_tables(parts) for name, parts in together.items()}
+        if rows := self._edges.take():
+            joined["edges"] = _table("edges", rows)
+        try:
+            self._store.write(joined)
+            self._failing = False
+        except (duckdb.Error, OSError) as error:
+            self._failed(error, joined)
+        finally:
+            self.release(sum(size for _, _, size in taken))
+        if not self._failing:
+            self._written(joined)
+
+    def _failed(self, error: Exception, tables: Tables) -> None:
+        self.lost += sum(tables[name].num_rows for name in ("spans", "logs", "points") if name in tables)
+        if not self._failing:
+            self._say(f"what was received could not be written, and is lost: {str(error).splitlines()[0]}")
+        self._failing = True
+
+    def _flush_edges(self, *, final: bool) -> None:
+        rows = self._edges.take(everything=final)
+        if rows:
+            try:
+                self._store.write({"edges": _table("edges", rows)})
+            except (duckdb.Error, OSError) as error:
+                self._failed(error, {})

@@ -1,0 +1,1 @@
+"""The embedded backend: the command itself as a subprocess, with real senders."""
