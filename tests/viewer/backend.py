@@ -72,7 +72,7 @@ class Backend:
 
     def send(self, request: Request) -> None:
         """Posts a request as protobuf, which must be taken."""
-        signal = {"Trace": "traces", "Logs": "logs", "Metri": "metrics"}[type(request).__name__[6:11].rstrip("Ss")]
+        signal = {"Trace": "traces", "Log": "logs", "Metri": "metrics"}[type(request).__name__[6:11].rstrip("Ss")]
         answer = self.ask(
             f"/v1/{signal}", body=request.SerializeToString(), headers={"Content-Type": PROTOBUF}, method="POST"
         )

@@ -3,7 +3,7 @@
 /** A value as the filter language takes it: quoted where it has blanks, brackets or quotes. */
 export function quoted(value) {
   const plain = String(value);
-  if (plain !== "" && /^[^\s"()*:<>=!]+$/.test(plain)) return plain;
+  if (plain !== "" && /^[^\s"()*:<>=!\\]+$/.test(plain)) return plain;
   return `"${plain.replace(/[\\"]/g, "\\$&")}"`;
 }
 

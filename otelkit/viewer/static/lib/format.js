@@ -2,7 +2,8 @@
 import { now } from "./api.js";
 import { keep, stored } from "./stored.js";
 
-const trim = (number, digits) => number.toFixed(digits).replace(/\.?0+$/, "");
+/** A number with at most so many digits after the point. */
+const trim = (number, digits) => String(Number(number.toFixed(digits)));
 
 /** 850 µs, 12.3 ms, 1.25 s, 3 m 20 s, 2 h 5 m */
 export function duration(ms) {
@@ -10,7 +11,7 @@ export function duration(ms) {
   if (ms < 0) return `-${duration(-ms)}`;
   if (ms === 0) return "0 ms";
   if (ms < 0.001) return `${Math.max(1, Math.round(ms * 1e6))} ns`;
-  if (ms < 1) return `${trim(ms * 1000, ms < 0.01 ? 1 : 0) || "1"} µs`;
+  if (ms < 1) return `${trim(ms * 1000, ms < 0.01 ? 1 : 0)} µs`;
   if (ms < 10) return `${trim(ms, 2)} ms`;
   if (ms < 100) return `${trim(ms, 1)} ms`;
   if (ms < 1000) return `${Math.round(ms)} ms`;
@@ -54,7 +55,7 @@ export function bytes(number) {
     size /= 1024;
     unit += 1;
   }
-  return `${trim(size, size < 10 && unit ? 1 : 0) || "0"} ${units[unit]}`;
+  return `${trim(size, size < 10 && unit ? 1 : 0)} ${units[unit]}`;
 }
 
 /** A measured value with its UCUM unit. */
@@ -69,7 +70,10 @@ export function measured(value, unit, { rate = false } = {}) {
   return `${amount(value)}${name}${per}`;
 }
 
-export const percent = (ratio) => (ratio ? `${trim(ratio * 100, ratio < 0.1 ? 1 : 0) || "<0.1"} %` : "0 %");
+export function percent(ratio) {
+  if (!ratio) return "0 %";
+  return ratio < 0.0005 ? "<0.1 %" : `${trim(ratio * 100, ratio < 0.1 ? 1 : 0)} %`;
+}
 
 /** 3 s ago, 5 m ago, 2 d ago */
 export function ago(ms, at = now()) {

@@ -50,7 +50,7 @@ export function Logs({ params }) {
   });
   // The stream takes the filter language only: severity and ids are terms of it as well.
   const live = [q, severity && `severity>=${severity}`, trace && `trace:${trace}`, span && `span:${span}`].filter(Boolean).join(" ");
-  const state = useLive(live, { log: add }, { open: !to && !error, onReturn: () => paused || again() });
+  const state = useLive(live, { log: add, stats: ({ missed }) => missed && !paused && again() }, { open: !to && !error, onReturn: () => paused || again() });
   const pause = () => {
     if (paused) setLogs((old) => merged(old, waiting));
     setWaiting([]);
@@ -64,7 +64,7 @@ export function Logs({ params }) {
 
   return html`
     <h1 class="hidden-label">Logs</h1>
-    <${Tools} params=${params} error=${error} placeholder='Filter: "not found"  severity>=warn  logger:shop'>
+    <${Tools} params=${params} error=${error} placeholder='Filter: "not found"  severity>=warn  scope:shop'>
       <select aria-label="Severity" value=${severity} onChange=${(event) => setParams({ severity: event.target.value })}>
         <option value="">All severities</option>
         ${SEVERITIES.map((name) => html`<option key=${name} value=${name}>${name} and above</option>`)}

@@ -24,8 +24,9 @@ export function tree(trace) {
   }
   breakCycles(nodes, roots);
   fold(trace.repeated ?? [], byId, roots);
-  let start = Infinity;
-  let end = -Infinity;
+  // Logs can be there before any span is.
+  let start = nodes.length ? Infinity : trace.start_ms;
+  let end = nodes.length ? -Infinity : trace.start_ms + trace.duration_ms;
   for (const { span } of nodes) {
     start = Math.min(start, span.start_ms - (span.queue_wait_ms ?? 0));
     end = Math.max(end, span.start_ms + span.duration_ms);

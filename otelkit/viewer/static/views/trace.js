@@ -41,7 +41,7 @@ function Shown({ trace, params }) {
   const logs = trace.logs ?? [];
   const logCounts = useMemo(() => counts(logs), [signature]);
   const selected = params.get("span");
-  const tab = params.get("tab") === "logs" ? "logs" : "spans";
+  const tab = params.get("tab") === "logs" || !trace.spans.length ? "logs" : "spans";
   const node = selected && (selected.startsWith("fold:") ? tree.byId.get(selected.slice(5))?.parent : tree.byId.get(selected));
   const select = (key) => {
     const target = url(location.pathname, { span: key });
@@ -77,8 +77,8 @@ function Shown({ trace, params }) {
       </div>
       ${tab === "spans" &&
       html`<div class="find"><input data-search type="search" aria-label="Find in this trace" placeholder="Find in this trace" value=${needle} onInput=${(event) => setNeedle(event.target.value.trim().toLowerCase())} /></div>
-        <button type="button" onClick=${() => all(true)}>Open all</button><button type="button" onClick=${() => all(false)}>Close all</button>
-        <ul class="legend" aria-label="Legend"><li><i class="solid"></i>own time</li><li><i class="whole"></i>in children</li><li><i class="critical"></i>critical path</li><li><i class="wait"></i>queue wait</li></ul>`}
+        <button type="button" class="narrow-off" onClick=${() => all(true)}>Open all</button><button type="button" class="narrow-off" onClick=${() => all(false)}>Close all</button>
+        <ul class="legend narrow-off" aria-label="Legend"><li><i class="solid"></i>own time</li><li><i class="whole"></i>in children</li><li><i class="critical"></i>critical path</li><li><i class="wait"></i>queue wait</li></ul>`}
       ${tab === "logs" && html`<a class="as-button" href=${url("/logs", { trace: trace.trace_id })}>Open as a list</a>`}
     </div>
     ${tab === "logs"

@@ -41,7 +41,7 @@ export function Traces({ params }) {
       setTraces((old) => merged(old, batch));
     }
   });
-  const state = useLive(q, { trace: add }, { open: !to && !error, onReturn: () => paused || again() });
+  const state = useLive(q, { trace: add, stats: ({ missed }) => missed && !paused && again() }, { open: !to && !error, onReturn: () => paused || again() });
   const pause = () => {
     if (paused) setTraces((old) => merged(old, waiting));
     setWaiting([]);
