@@ -13,7 +13,7 @@ EXTRA = "otelkit ui needs: pip install 'otelkit[ui]'"
 
 def ui(
     port: int = typer.Option(4318, "--port", help="For OTLP/HTTP and the page; where it is taken, the next free one."),
-    db: Path = typer.Option(None, "--db", metavar="FILE", help="Keep it in files FILE.000001, …; default: in memory."),
+    db: Path = typer.Option(None, "--db", metavar="FOLDER", help="Keep it in a folder; default: in memory."),
     open_page: bool = typer.Option(False, "--open", help="Open the page in a browser."),
     host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on; beyond loopback it needs --token."),
     token: str = typer.Option(
@@ -63,7 +63,7 @@ def ui(
     try:
         _serve(options, listening, open_page)
     except DatabaseInUse as error:
-        raise _failed(f"{error}: another `otelkit ui` shows it; end that one, or name another file") from None
+        raise _failed(f"{error}: another `otelkit ui` shows it; end that one, or name another folder") from None
     except OSError as error:
         raise _failed(str(error)) from None
 
@@ -77,7 +77,7 @@ def _serve(options: Any, listening: Any, open_page: bool) -> None:
         typer.echo(f"port {options.port} is taken (is a collector running?); send to this one instead:")
         typer.echo(f"  export OTEL_EXPORTER_OTLP_ENDPOINT={backend.url}")
     link = f"{backend.url}/?token={options.token}" if options.token else backend.url
-    where = f"kept in {options.database}.*" if options.database else "kept in memory"
+    where = f"kept in {options.database}" if options.database else "kept in memory"
     typer.echo(f"receiving OTLP at {backend.url}, {where}")
     typer.echo(f"open {link}")
     if open_page:

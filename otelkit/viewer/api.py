@@ -9,15 +9,30 @@ from collections.abc import Callable
 from typing import Any
 
 import duckdb
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from otelkit.viewer.filter import FilterError, parse
-from otelkit.viewer.reading import errors, logs, services, trace, traces
+from otelkit.viewer.filter import LONGEST, FilterError, parse
+from otelkit.viewer.reading import (
+    completion,
+    errors,
+    health,
+    logs,
+    metrics,
+    queries,
+    red,
+    service_map,
+    services,
+    sql,
+    trace,
+    traces,
+)  # fmt: skip
 from otelkit.viewer.reading.asking import LATEST_NS, MOST_ROWS, Cursor, Question, reading
+from otelkit.viewer.store import Store
 
-_CURSOR = re.compile(r"\d{1,19}(-\d{1,19})?")
+_CURSOR = re.compile(r"\d{1,19}(-[0-9a-f]{1,32})?")
 Answer = Callable[[Cursor, Request], Any]
 
 
@@ -126,6 +141,67 @@ def _error(cursor: Cursor, request: Request) -> Any:
     return found
 
 
+def _metric(cursor: Cursor, request: Request) -> Any:
+    found = request.query_params
+    step_s = _number(found.get("step_s"), 0)
+    if step_s and not 1 <= step_s <= 86_400:
+        raise Refused("step_s is 1 to 86400")
+    keys = [key for key in found.get("group_by", "").split(",") if key]
+    name = request.path_params["name"]
+    answer = metrics.metric(cursor, name, question(request), group_by=keys, step_s=step_s)
+    if answer is None:
+        raise Refused(f"there is no metric {name[:100]}", 404)
+    return answer
+
+
+def _red(cursor: Cursor, request: Request) -> Any:
+    by = request.query_params.get("by", "route")
+    if by not in ("route", "service"):
+        raise Refused("by is route or service")
+    return red.red(cursor, question(request), by_route=by == "route")
+
+
+def _complete(cursor: Cursor, request: Request) -> Any:
+    query = request.query_params.get("q", "")[:LONGEST]
+    at = int(_number(request.query_params.get("at"), len(query)))
+    return completion.complete(cursor, query, max(0, min(at, len(query))))
+
+
+def _health(cursor: Cursor, request: Request) -> Any:
+    state = request.app.state
+    return {**health.health(cursor), "viewer": {**state.receiver.counted(), "dropped": state.dropped()}}
+
+
+async def run_sql(request: Request) -> Response:
+    """POST /api/v1/sql."""
+    state = request.app.state
+    if not state.info()["sql"]:
+        return error_answer("SQL is answered on loopback alone", 403)
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > 4 * sql.LONGEST:
+            return error_answer(f"a statement has at most {sql.LONGEST} characters", 413)
+    try:
+        query = json.loads(body)["query"]
+        if not isinstance(query, str):
+            raise TypeError
+    except (ValueError, KeyError, TypeError):
+        return error_answer('the body is {"query": "SELECT …"}', 400)
+    return await run_in_threadpool(_selected, state.store, query)
+
+
+def _selected(store: Store, query: str) -> Response:
+    try:
+        return json_answer(sql.select(store, query))
+    except sql.NotAllowed as error:
+        return error_answer(str(error), 400)
+    except duckdb.InterruptException:
+        return error_answer("this takes too long", 503)
+    except duckdb.Error as error:
+        return error_answer(str(error), 400)
+
+
 def info(request: Request) -> Response:
     """GET /api/v1/info."""
     return json_answer(request.app.state.info())
@@ -151,6 +227,13 @@ ANSWERS: dict[str, Answer] = {
     "traces": lambda cursor, request: traces.traces(cursor, question(request)),
     "traces/{trace_id}": _trace,
     "logs": _logs,
+    "metrics": lambda cursor, request: metrics.metrics(cursor),
+    "metrics/{name:path}": _metric,
+    "red": _red,
+    "map": lambda cursor, request: service_map.service_map(cursor, question(request)),
+    "queries": lambda cursor, request: queries.queries(cursor, question(request)),
+    "health": _health,
+    "complete": _complete,
     "errors": lambda cursor, request: errors.groups(cursor, question(request)),
     "errors/{fingerprint}": _error,
 }
@@ -161,6 +244,7 @@ def routes() -> list[BaseRoute]:
     return [
         Route("/api/v1/info", info),
         Route("/api/v1/live", live),
+        Route("/api/v1/sql", run_sql, methods=["POST"]),
         *(Route(f"/api/v1/{path}", answering(answer)) for path, answer in ANSWERS.items()),
         Route("/api/{path:path}", not_found),
     ]

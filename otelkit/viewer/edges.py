@@ -21,6 +21,7 @@ _CACHES = frozenset(("redis", "memcached", "valkey"))
 
 class _Call(NamedTuple):
     source: str
+    source_kind: str
     target: str
     kind: str
     start_ns: int
@@ -47,13 +48,13 @@ class Edges:
                     self._served(parent_id, service, now)
             elif kind == _CLIENT:
                 target, called = _target(promoted)
-                self._called(span_id, _Call(service, target, called, start_ns, duration_ns, failed, now))
+                self._called(span_id, _Call(service, "service", target, called, start_ns, duration_ns, failed, now))
             else:
                 queue = promoted.get("messaging.destination.name") or promoted.get("messaging.system")
-                source, target = (service, str(queue)) if kind == _PRODUCER else (str(queue), service)
+                ends = [(service, "service"), (str(queue), "queue")]
                 if queue:
-                    called = "queue" if kind == _PRODUCER else "service"
-                    self._count(_Call(source, target, called, start_ns, duration_ns, failed, now))
+                    (source, called_by), (target, called) = ends if kind == _PRODUCER else reversed(ends)
+                    self._count(_Call(source, called_by, target, called, start_ns, duration_ns, failed, now))
 
     def _called(self, span_id: bytes, call: _Call) -> None:
         if call.kind != "external":
@@ -74,7 +75,7 @@ class Edges:
 
     def _count(self, call: _Call) -> None:
         bucket = math.floor(math.log(max(call.duration_ns, 1000) / 1000) * 8)
-        key = (call.start_ns // MINUTE_NS, call.source, call.target, call.kind, bucket)
+        key = (call.start_ns // MINUTE_NS, call.source, call.source_kind, call.target, call.kind, bucket)
         self._counted[key] += 1
         if call.failed:
             self._failed[key] += 1

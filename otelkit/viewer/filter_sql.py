@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from otelkit.viewer.filter import And, Compare, Filter, FilterError, Not, Or, Text, Value
@@ -52,11 +53,35 @@ def condition(found: Filter, target: Target, resources: str = "viewer.resources"
         sql, values = condition(found.part, target, resources)
         return f"(NOT coalesce({sql}, false))", values
     if isinstance(found, Text):
-        return _text(found.value, target)
+        return _search(found.value, _SEARCHED[target])
     if found.operator == "!=":
         opposite = Compare(found.key, ":", found.value, found.at)
         return condition(Not(opposite), target, resources)
     return _comparison(found, target, resources)
+
+
+def columns_condition(found: Filter, columns: Mapping[str, str], searched: Sequence[str], where: str) -> Condition:
+    """The condition on rows that have nothing but these columns, by key; a text is searched in some of them.
+
+    Raises FilterError for another key, with what is found by which keys (`where`).
+    """
+    if isinstance(found, (And, Or)):
+        if not found.parts:
+            return "true", []
+        parts = [columns_condition(part, columns, searched, where) for part in found.parts]
+        joined = (" AND " if isinstance(found, And) else " OR ").join(sql for sql, _ in parts)
+        return f"({joined})", [value for _, values in parts for value in values]
+    if isinstance(found, Not):
+        sql, values = columns_condition(found.part, columns, searched, where)
+        return f"(NOT coalesce({sql}, false))", values
+    if isinstance(found, Text):
+        return _search(found.value, searched)
+    if found.key not in columns:
+        raise FilterError(f"{where} are found by {', '.join(columns)}", found.at)
+    if found.operator == "!=":
+        opposite = Compare(found.key, ":", found.value, found.at)
+        return columns_condition(Not(opposite), columns, searched, where)
+    return _on_text(columns[found.key], found)
 
 
 def of_trace(found: Filter) -> tuple[Filter, list[Filter]]:
@@ -76,8 +101,7 @@ def _negates(part: Filter) -> bool:
     return isinstance(part, Compare) and part.operator == "!="
 
 
-def _text(value: Value, target: Target) -> Condition:
-    columns = _SEARCHED[target]
+def _search(value: Value, columns: Sequence[str]) -> Condition:
     if value.wild:
         pattern = f"%{like(value.text.lower())}%"
         parts = [f"lower({column}) LIKE ? ESCAPE '\\'" for column in columns]
@@ -147,12 +171,12 @@ def _on_name(column: str, names: tuple[str, ...], found: Compare) -> Condition:
 
 
 def _on_attribute(found: Compare, resources: str) -> Condition:
-    sql, values = _on_json("attributes", found)
+    sql, values = attribute_condition("attributes", found)
     return f"({sql} OR resource IN (SELECT id FROM {resources} WHERE {sql}))", [*values, *values]
 
 
-def _on_json(column: str, found: Compare) -> Condition:
-    """On one attribute. What costs little comes first: few rows have its text, and JSON is read of those alone."""
+def attribute_condition(column: str, found: Compare) -> Condition:
+    """On one attribute in a column of JSON: only of the few rows that have its text is the JSON read."""
     key, text = text_json(found.key), found.value.text
     extracted = f"json_extract_string({column}, ?)"
     has, path = f"{key}:", f"$.{key}"

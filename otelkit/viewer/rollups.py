@@ -39,8 +39,14 @@ OF_SPANS = (
     """,
     """
     INSERT INTO {slice}.repeats
-    SELECT trace_id, parent_id, service, statement, count(*), max(start_ns)
+    SELECT trace_id, parent_id, service, statement, count(*), false, max(start_ns)
     FROM batch_spans WHERE statement IS NOT NULL AND parent_id IS NOT NULL GROUP BY 1, 2, 3, 4 HAVING count(*) > 2
+    """,
+    """
+    INSERT INTO {slice}.repeats
+    SELECT trace_id, span_id, service, coalesce(json_extract_string(attributes, '$."otelkit.db.n_plus_one.statement"'),
+        name), repeated, true, start_ns
+    FROM batch_spans WHERE repeated IS NOT NULL
     """,
     """
     INSERT INTO {slice}.services
@@ -54,4 +60,5 @@ OF_LOGS = (
     SELECT service, 0, count(*), count(*) FILTER (severity >= 17), max(time_ns) FROM batch_logs GROUP BY service
     """,
 )
-OF_TABLE = {"spans": OF_SPANS, "logs": OF_LOGS}
+OF_RESOURCES = ("INSERT INTO {slice}.seen SELECT id, max(first_ns) FROM batch_resources GROUP BY id",)
+OF_TABLE = {"spans": OF_SPANS, "logs": OF_LOGS, "resources": OF_RESOURCES}

@@ -102,6 +102,7 @@ INGESTED: dict[str, dict[str, str]] = {
     "edges": {
         "minute": "BIGINT",
         "source": "VARCHAR",
+        "source_type": "VARCHAR",
         "target": "VARCHAR",
         "target_type": "VARCHAR",
         "bucket": "INTEGER",
@@ -149,8 +150,10 @@ DERIVED: dict[str, dict[str, str]] = {
         "service": "VARCHAR",
         "statement": "VARCHAR",
         "count": "BIGINT",
+        "marked": "BOOLEAN",  # whether the sender counted
         "last_ns": "BIGINT",
     },
+    "seen": {"resource": "BIGINT", "last_ns": "BIGINT"},
     "services": {
         "service": "VARCHAR",
         "spans": "BIGINT",

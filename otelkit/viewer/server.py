@@ -118,7 +118,7 @@ class Backend:
         self.app = Starlette(routes=self._routes())
         state = self.app.state
         state.store, state.receiver, state.live, state.info = self.store, self.receiver, self.live, self.info
-        state.backend = self
+        state.dropped = self._dropped
         port = listening.getsockname()[1]
         self.url = f"http://{_shown_host(options.host)}:{port}"
         guarded = Guarded(self.app, hosts=options.hosts, token=options.token, origins=options.origins)
@@ -162,6 +162,10 @@ class Backend:
 
     def _stats(self) -> dict[str, Any]:
         return {"rows": self.store.rows(), "bytes": self.store.bytes, "behind": self.writer.behind}
+
+    def _dropped(self) -> dict[str, int]:
+        """What was received and is not kept: beyond the bounds, or lost by a disk that is full."""
+        return {"bounds": self.store.dropped_rows, "not_written": self.writer.lost}
 
     def info(self) -> dict[str, Any]:
         """What /api/v1/info answers."""

@@ -1,16 +1,15 @@
 """The files of a database: one a slice of time, so that the oldest can be unlinked: a DuckDB file does not shrink.
 
-`FILE` is the name that was asked for; its slices are `FILE.000001`, `FILE.000002` and so on.
+A database is a folder; its slices are `000001.duckdb`, `000002.duckdb` and so on.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_NUMBER = re.compile(r"\.(\d{6,})$")
+_NUMBER = re.compile(r"(\d{6,})\.duckdb")
 
 
 @dataclass
@@ -61,17 +60,13 @@ class Slice:
 
 def path_of(database: Path, number: int) -> Path:
     """The file of a slice."""
-    return database.with_name(f"{database.name}.{number:06}")
+    return database / f"{number:06}.duckdb"
 
 
-def numbers(database: Path) -> Iterator[int]:
+def numbers(database: Path) -> list[int]:
     """The numbers of the slices that are there, oldest first."""
-    found = (
-        _NUMBER.fullmatch(path.name[len(database.name) :])
-        for path in database.parent.glob("*")
-        if path.name.startswith(f"{database.name}.")
-    )
-    yield from sorted(int(match[1]) for match in found if match)
+    found = (_NUMBER.fullmatch(path.name) for path in database.iterdir())
+    return sorted(int(match[1]) for match in found if match)
 
 
 def _log_of(path: Path) -> Path:

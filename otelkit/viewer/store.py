@@ -41,7 +41,7 @@ class Bounds:
 
 
 class Store:
-    """The database: in memory where there is no path."""
+    """The database: a folder, or in memory where there is no path."""
 
     def __init__(self, path: Path | None, bounds: Bounds, *, say: Callable[[str], None]) -> None:
         """Opens what is there.
@@ -59,8 +59,8 @@ class Store:
         self.dropped_rows = 0
         self._configure()
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            for number in list(numbers(self.path)):
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for number in numbers(self.path):
                 self._open(number)
         if not self.slices:
             self._add()
@@ -69,7 +69,7 @@ class Store:
         self._next_log = 1 + max((self._newest_log(each) for each in self.slices), default=0)
         # From here on SQL reaches no file but the slices, whoever writes it.
         if self.path is not None:
-            folder = str(self.path.parent).replace("'", "''")
+            folder = str(self.path).replace("'", "''")
             self._root.execute(f"SET allowed_directories=['{folder}/']")
         self._root.execute("SET enable_external_access=false")
         self._root.execute("SET lock_configuration=true")
@@ -82,8 +82,8 @@ class Store:
         self._root.execute("SET autoinstall_known_extensions=false")
         self._root.execute("SET autoload_known_extensions=false")
         if self.path is not None:
-            folder = str(self.path.parent).replace("'", "''")
-            self._root.execute(f"SET temp_directory='{folder}/{self.path.name.replace(chr(39), chr(39) * 2)}.tmp'")
+            folder = str(self.path).replace("'", "''")
+            self._root.execute(f"SET temp_directory='{folder}/tmp'")
 
     # Slices
 
@@ -169,18 +169,7 @@ class Store:
             for table, rows in tables.items():
                 if table == "logs":
                     rows = self._numbered(rows)
-                elif table in ("resources", "series"):
-                    rows = self._unseen(current, table, rows)
-                if not rows.num_rows:
-                    continue
-                name = f"batch_{table}"
-                self._writer.register(name, rows)
-                try:
-                    self._writer.execute(f"INSERT INTO {current.name}.{table} SELECT * FROM {name}")
-                    for statement in rollups.OF_TABLE.get(table, ()):
-                        self._writer.execute(statement.format(slice=current.name))
-                finally:
-                    self._writer.unregister(name)
+                self._insert(current, table, rows)
                 newest = now
             self._writer.execute("COMMIT")
         except BaseException:
@@ -194,6 +183,20 @@ class Store:
         current.arrow_bytes += sum(rows.nbytes for rows in tables.values())
         current.newest_ns = max(current.newest_ns, newest)
 
+    def _insert(self, current: Slice, table: str, rows: pa.Table) -> None:
+        name = f"batch_{table}"
+        self._writer.register(name, rows)
+        try:
+            for statement in rollups.OF_TABLE.get(table, ()):
+                self._writer.execute(statement.format(slice=current.name))
+            if table in ("resources", "series"):
+                rows = self._unseen(current, rows)
+                self._writer.register(name, rows)
+            if rows.num_rows:
+                self._writer.execute(f"INSERT INTO {current.name}.{table} SELECT * FROM {name}")
+        finally:
+            self._writer.unregister(name)
+
     def _numbered(self, logs: pa.Table) -> pa.Table:
         first = self._next_log
         self._next_log += logs.num_rows
@@ -201,7 +204,7 @@ class Store:
         ids = pa.array(range(first, self._next_log), pa.int64())
         return logs.set_column(place, logs.schema.field(place), ids)
 
-    def _unseen(self, current: Slice, table: str, rows: pa.Table) -> pa.Table:
+    def _unseen(self, current: Slice, rows: pa.Table) -> pa.Table:
         """The rows whose first column, their id, this slice does not have."""
         key = f"{current.name}"
         if key not in self._seen:

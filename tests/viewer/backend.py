@@ -24,6 +24,13 @@ PROTOBUF = "application/x-protobuf"
 Request = ExportTraceServiceRequest | ExportLogsServiceRequest | ExportMetricsServiceRequest
 
 
+SIGNALS: dict[type, str] = {
+    ExportTraceServiceRequest: "traces",
+    ExportLogsServiceRequest: "logs",
+    ExportMetricsServiceRequest: "metrics",
+}
+
+
 class Answer:
     """An answer of any status."""
 
@@ -72,7 +79,7 @@ class Backend:
 
     def send(self, request: Request) -> None:
         """Posts a request as protobuf, which must be taken."""
-        signal = {"Trace": "traces", "Log": "logs", "Metri": "metrics"}[type(request).__name__[6:11].rstrip("Ss")]
+        signal = SIGNALS[type(request)]
         answer = self.ask(
             f"/v1/{signal}", body=request.SerializeToString(), headers={"Content-Type": PROTOBUF}, method="POST"
         )

@@ -50,12 +50,19 @@ class Cursor:
 @contextmanager
 def reading(store: Store) -> Iterator[Cursor]:
     """A cursor for one question; a statement that takes too long is interrupted (duckdb.InterruptException)."""
+    with reading_connection(store) as connection:
+        yield Cursor(connection)
+
+
+@contextmanager
+def reading_connection(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
+    """As `reading`, the connection itself."""
     connection = store.cursor()
     timer = threading.Timer(_LONGEST_S, connection.interrupt)
     timer.daemon = True
     timer.start()
     try:
-        yield Cursor(connection)
+        yield connection
     finally:
         timer.cancel()
         connection.close()

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from otelkit.viewer.filter import EVERYTHING, And, Compare, Filter, FilterError, Not, Or
-from otelkit.viewer.filter_sql import condition
+from otelkit.viewer.filter_sql import columns_condition
 from otelkit.viewer.reading.asking import Cursor, Question, ms
 
 _OCCURRENCES = """
@@ -26,13 +25,13 @@ _GROUPS = f"""
         arg_max(release, time_ns) AS release
     FROM ({_OCCURRENCES}) GROUP BY fingerprint HAVING {{having}} ORDER BY last_ns DESC LIMIT {{limit}}
 """
-_COLUMNS = {"type": "type", "exception.type": "type", "service": "service", "message": "message", "release": "release"}
+_COLUMNS = {"service": "service", "type": "type", "message": "message", "release": "release"}
 
 
 def groups(cursor: Cursor, question: Question) -> dict[str, Any]:
     """A page of groups, the one that was seen last first."""
-    more, values = _condition(question.filter)
-    before_ns = int(question.before) if question.before else question.to_ns
+    more, values = columns_condition(question.filter, _COLUMNS, ("message", "type"), "errors")
+    before_ns = int(question.before.partition("-")[0]) if question.before else question.to_ns
     rows = cursor.rows(
         _GROUPS.format(more=more, having="max(time_ns) < ?", limit=question.limit + 1),
         [question.from_ns, question.to_ns, *values, before_ns],
@@ -87,27 +86,6 @@ def group(cursor: Cursor, fingerprint: str, question: Question) -> dict[str, Any
         ],
         "per_minute": [[row["minute"] * 60_000, row["count"]] for row in reversed(minutes)],
     }
-
-
-def _condition(found: Filter) -> tuple[str, list[Any]]:
-    if found == EVERYTHING:
-        return "true", []
-    if isinstance(found, (And, Or)):
-        parts = [_condition(part) for part in found.parts]
-        joined = (" AND " if isinstance(found, And) else " OR ").join(sql for sql, _ in parts)
-        return f"({joined})", [value for _, values in parts for value in values]
-    if isinstance(found, Not):
-        sql, values = _condition(found.part)
-        return f"(NOT {sql})", values
-    if isinstance(found, Compare):
-        column = _COLUMNS.get(found.key)
-        if column is None or found.operator not in (":", "!="):
-            raise FilterError("errors are found by service, type, message and release", found.at)
-        # The same rules as for a log's text of that name.
-        sql, values = condition(Compare("service", found.operator, found.value, found.at), "logs")
-        return sql.replace("service", column), values
-    sql, values = condition(found, "logs")
-    return sql.replace("body", "message").replace("event_name", "type"), values
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

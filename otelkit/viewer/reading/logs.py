@@ -18,7 +18,7 @@ def logs(cursor: Cursor, question: Question, also: Filter = EVERYTHING) -> dict[
     if question.before:
         time_ns, _, number = question.before.partition("-")
         sql += " AND (time_ns < ? OR time_ns = ? AND id < ?)"
-        values += [int(time_ns), int(time_ns), int(number)]
+        values += [int(time_ns), int(time_ns), int(number) if number.isdigit() else 0]
     rows = cursor.rows(
         f"SELECT {COLUMNS} FROM viewer.logs WHERE time_ns >= ? AND time_ns <= ? AND {sql}"
         f" ORDER BY time_ns DESC, id DESC LIMIT {question.limit + 1}",

@@ -31,16 +31,17 @@ _REPEATED = f"""
 
 def traces(cursor: Cursor, question: Question) -> dict[str, Any]:
     """A page of traces, and the cursor of the next one."""
-    before_ns = min(int(question.before), question.to_ns) if question.before else question.to_ns
+    last_ns, _, last_id = (question.before or "").partition("-")
+    before = (min(int(last_ns), question.to_ns), last_id) if last_ns else (question.to_ns, "")
     found: list[dict[str, Any]] = []
     window_ns = _FIRST_WINDOW_NS
     newest_ns, oldest_ns = cursor.one(
-        "SELECT max(start_ns), min(start_ns) FROM viewer.trace_parts WHERE start_ns < ? AND start_ns >= ?",
-        (before_ns, question.from_ns),
+        "SELECT max(start_ns), min(start_ns) FROM viewer.trace_parts WHERE start_ns <= ? AND start_ns >= ?",
+        (before[0], question.from_ns),
     )
     while newest_ns is not None and len(found) <= question.limit:
         floor_ns = max(newest_ns - window_ns, oldest_ns)
-        found = _within(cursor, question, floor_ns, before_ns)
+        found = _within(cursor, question, floor_ns, before)
         if floor_ns == oldest_ns:
             break
         window_ns *= _WIDER
@@ -48,7 +49,7 @@ def traces(cursor: Cursor, question: Question) -> dict[str, Any]:
     page = found[: question.limit]
     return {
         "traces": [_shown(each) for each in page],
-        "next": str(page[-1]["start_ns"]) if more else None,
+        "next": f"{page[-1]['start_ns']}-{page[-1]['trace_id'].hex()}" if more else None,
     }
 
 
@@ -64,21 +65,24 @@ def matching(cursor: Cursor, ids: Sequence[bytes], found: Filter, floor_ns: int)
     return [_shown(each) for each in _summaries(cursor, ids)] if ids else []
 
 
-def _within(cursor: Cursor, question: Question, floor_ns: int, before_ns: int) -> list[dict[str, Any]]:
+def _within(cursor: Cursor, question: Question, floor_ns: int, before: tuple[int, str]) -> list[dict[str, Any]]:
     """Up to one more trace than a page has, of those that started in a span of time; newest first."""
     sql, values = _matched(question.filter, floor_ns)
     window = 4 * question.limit + 4
     while True:
         parts = cursor.rows(
             "SELECT trace_id, start_ns FROM viewer.trace_parts"
-            f" WHERE start_ns < ? AND start_ns >= ? AND {sql} ORDER BY start_ns DESC LIMIT {window}",
-            [before_ns, floor_ns, *values],
+            f" WHERE start_ns <= ? AND start_ns >= ? AND {sql} ORDER BY start_ns DESC LIMIT {window}",
+            [before[0], floor_ns, *values],
         )
         whole = len(parts) < window
         least_ns = floor_ns if whole else parts[-1]["start_ns"]
         found = _summaries(cursor, list({part["trace_id"]: None for part in parts}))
         # A trace whose first part is older than the oldest part that was looked at comes later in the order.
-        kept = [each for each in found if least_ns <= each["start_ns"] < before_ns]
+        # What starts together with the oldest part may not have been looked at as a whole.
+        least_ns += not whole
+        kept = [each for each in found if each["start_ns"] >= least_ns]
+        kept = [each for each in kept if (-each["start_ns"], each["trace_id"].hex()) > (-before[0], before[1])]
         if whole or len(kept) > question.limit:
             return sorted(kept, key=lambda each: (-each["start_ns"], each["trace_id"]))[: question.limit + 1]
         window *= 4
