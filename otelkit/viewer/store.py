@@ -218,7 +218,7 @@ class Store:
             if identity not in seen:
                 seen.add(identity)
                 fresh.append(place)
-        return rows if len(fresh) == rows.num_rows else rows.take(fresh)
+        return rows if len(fresh) == rows.num_rows else rows.take(pa.array(fresh, pa.int64()))
 
     def _roll(self) -> Slice:
         current = self.slices[-1]
