@@ -7,7 +7,7 @@ import { Failed, Loading } from "../parts/empty.js";
 import { LogLine } from "../parts/log-line.js";
 import { Copy, Service, Time } from "../parts/marks.js";
 import { Details } from "./span-details.js";
-import { tree as build } from "./trace-tree.js";
+import { matches, tree as build } from "./trace-tree.js";
 import { Waterfall } from "./waterfall.js";
 
 const FRESH_MS = 30_000;
@@ -47,6 +47,12 @@ function Shown({ trace, params }) {
     const target = url(location.pathname, { span: key });
     go(target, { replace: Boolean(selected && key) });
   };
+  const found = useMemo(() => (needle ? [...tree.byId.values()].filter((item) => matches(item, needle)).map((item) => item.key) : []), [tree, needle]);
+  const findNext = (event) => {
+    if (event.key !== "Enter" || !found.length) return;
+    event.preventDefault();
+    select(found[(found.indexOf(selected) + 1) % found.length]);
+  };
   const root = tree.roots[0]?.span;
   const errors = trace.spans.filter((span) => span.status === "error").length;
   const all = (open) => {
@@ -76,7 +82,8 @@ function Shown({ trace, params }) {
         <button type="button" aria-pressed=${String(tab === "logs")} onClick=${() => setParams({ tab: "logs", span: "" })}>Logs <span class="num">${logs.length}</span></button>
       </div>
       ${tab === "spans" &&
-      html`<div class="find"><input data-search type="search" aria-label="Find in this trace" placeholder="Find in this trace" value=${needle} onInput=${(event) => setNeedle(event.target.value.trim().toLowerCase())} /></div>
+      html`<div class="find"><input data-search type="search" aria-label="Find in this trace" placeholder="Find in this trace" value=${needle} onInput=${(event) => setNeedle(event.target.value.trim().toLowerCase())} onKeyDown=${findNext} /></div>
+        ${needle && html`<span class="found-count muted num" role="status">${found.length ? `${found.length} found · enter shows the next` : "none found"}</span>`}
         <button type="button" class="narrow-off" onClick=${() => all(true)}>Open all</button><button type="button" class="narrow-off" onClick=${() => all(false)}>Close all</button>
         <ul class="legend narrow-off" aria-label="Legend"><li><i class="solid"></i>own time</li><li><i class="whole"></i>in children</li><li><i class="critical"></i>critical path</li><li><i class="wait"></i>queue wait</li></ul>`}
       ${tab === "logs" && html`<a class="as-button" href=${url("/logs", { trace: trace.trace_id })}>Open as a list</a>`}
