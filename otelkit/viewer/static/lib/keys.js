@@ -1,5 +1,5 @@
 // The keyboard: j and k walk the rows of a view, / searches, esc goes back a step, ? explains, g and a letter change page.
-import { go } from "./router.js";
+import { go, goUp } from "./router.js";
 
 const PAGES = {
   t: "/traces",
@@ -64,9 +64,7 @@ function pressed(event, onHelp) {
   else if (key === "?") onHelp();
   else if (key === "p") document.querySelector("[data-pause]")?.click();
   else if (key === "Escape") {
-    const up = location.pathname.match(/^(\/[a-z]+)\/./);
-    if (up) go(up[1]);
-    else document.activeElement.blur?.();
+    if (!goUp()) document.activeElement.blur?.();
     return;
   } else return;
   event.preventDefault();

@@ -3,7 +3,11 @@ import { useEffect, useState } from "./html.js";
 
 const listeners = new Set();
 
+const lists = new Map();
+
 function read() {
+  // The lists as they were left, filter and all: "up" from an item goes back to them.
+  if (/^\/[a-z]+$/.test(location.pathname)) lists.set(location.pathname, location.pathname + location.search);
   return { path: location.pathname, params: new URLSearchParams(location.search) };
 }
 
@@ -16,6 +20,13 @@ export function go(url, { replace = false } = {}) {
   if (url === location.pathname + location.search) return;
   history[replace ? "replaceState" : "pushState"](null, "", url);
   changed();
+}
+
+/** From an item to its list, as that was left; false where there is no way up. */
+export function goUp() {
+  const list = location.pathname.match(/^(\/[a-z]+)\/./)?.[1];
+  if (list) go(lists.get(list) ?? list);
+  return Boolean(list);
 }
 
 /** A URL of the page: parameters that are empty are left out. */
