@@ -46,6 +46,10 @@ function App() {
     document.title = `${unread ? `(${unread}) ` : ""}${id ? `${id.slice(0, 24)} · ` : ""}${page?.[1] ?? "otelkit"} · otelkit`;
   }, [page, id, unread]);
 
+  useEffect(() => {
+    document.querySelector('.tabs [aria-current="page"]')?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [page]);
+
   const View = id && page?.[3] ? page[3] : page?.[2];
   return html`<${Info.Provider} value=${info.data}>
     <div class="frame">

@@ -40,10 +40,11 @@ export function amount(number) {
 /** 12,345,678 */
 export const exact = (number) => (typeof number === "number" ? number.toLocaleString("en-US") : "–");
 
-/** 12.3/s, or 4/min where a second has less than one in ten. */
+/** 12.3/s; 4.5/min or 3/h where that is less than one in ten seconds or a minute. */
 export function rate(perSecond) {
   if (perSecond === null || perSecond === undefined) return "–";
-  return perSecond > 0 && perSecond < 0.1 ? `${amount(Number((perSecond * 60).toPrecision(2)))}/min` : `${amount(Number(perSecond.toPrecision(3)))}/s`;
+  const [times, unit] = !perSecond || perSecond >= 0.1 ? [1, "s"] : perSecond * 60 >= 1 ? [60, "min"] : [3600, "h"];
+  return `${amount(Number((perSecond * times).toPrecision(3)))}/${unit}`;
 }
 
 export function bytes(number) {

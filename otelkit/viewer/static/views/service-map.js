@@ -10,6 +10,8 @@ import { Period } from "../parts/tools.js";
 import { layout, NODE } from "./map-layout.js";
 
 const DEFAULT_RANGE = "1h";
+// The places are for text of this size; on screens with larger text the drawing grows with it.
+const TEXT_PX = 14;
 const KIND = { service: "service", database: "database", cache: "cache", queue: "queue", external: "external" };
 
 export function ServiceMap({ params }) {
@@ -30,7 +32,7 @@ export function ServiceMap({ params }) {
 
 function Drawing({ drawn, seconds }) {
   const { nodes, edges, width, height } = drawn;
-  return html`<svg width=${width} height=${height} viewBox=${`0 0 ${width} ${height}`} role="group" aria-label="Services and their calls">
+  return html`<svg width=${`${width / TEXT_PX}rem`} height=${`${height / TEXT_PX}rem`} viewBox=${`0 0 ${width} ${height}`} role="group" aria-label="Services and their calls">
     <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto-start-reverse"><path class="arrow" d="M0 0L8 4L0 8z" /></marker></defs>
     ${edges.map((edge) => {
       const ratio = edge.requests ? edge.errors / edge.requests : 0;
