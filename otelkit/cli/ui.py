@@ -13,6 +13,7 @@ EXTRA = "otelkit ui needs: pip install 'otelkit[ui]'"
 
 def ui(
     port: int = typer.Option(4318, "--port", help="For OTLP/HTTP and the page; where it is taken, the next free one."),
+    grpc_port: int = typer.Option(4317, "--grpc-port", help="For OTLP/gRPC, with otelkit[grpc]; as --port."),
     db: Path = typer.Option(None, "--db", metavar="FOLDER", help="Keep it in a folder; default: in memory."),
     open_page: bool = typer.Option(False, "--open", help="Open the page in a browser."),
     host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on; beyond loopback it needs --token."),
@@ -54,6 +55,7 @@ def ui(
     options = Options(
         host=host,
         port=port,
+        grpc_port=grpc_port,
         database=db,
         bounds=Bounds(rows=max_rows, bytes=megabytes << 20, age_s=max_hours * 3600),
         token=token or None,
@@ -78,7 +80,8 @@ def _serve(options: Any, listening: Any, open_page: bool) -> None:
         typer.echo(f"  export OTEL_EXPORTER_OTLP_ENDPOINT={backend.url}")
     link = f"{backend.url}/?token={options.token}" if options.token else backend.url
     where = f"kept in {options.database}" if options.database else "kept in memory"
-    typer.echo(f"receiving OTLP at {backend.url}, {where}")
+    also = f" and, over gRPC, {backend.grpc_url}" if backend.grpc_url else ""
+    typer.echo(f"receiving OTLP at {backend.url}{also}, {where}")
     typer.echo(f"open {link}")
     if open_page:
         webbrowser.open(link)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from otelkit.delivery.wire import read_fields
+from otelkit.viewer.tables import Tables, table_of
 from otelkit.viewer.values import Malformed, json_of, key_value, object_of, text_json
 
+_MOST_ROWS = 8_000
 _UNKNOWN = "unknown_service"
 
 
@@ -32,16 +35,31 @@ class Batch:
         self.errors: list[tuple[Any, ...]] = []
         self.edges: list[tuple[Any, ...]] = []
         self.resources: dict[int, Resource] = {}
+        self.parts: list[Tables] = []
+        self.records = 0
         self.rejected: dict[str, int] = {}
 
     def reject(self, reason: str) -> None:
         """Counts a record that could not be taken."""
         self.rejected[reason] = self.rejected.get(reason, 0) + 1
 
-    @property
-    def records(self) -> int:
-        """How many spans, logs and points it has."""
-        return len(self.spans) + len(self.logs) + len(self.points)
+    def settle(self) -> None:
+        """Makes tables of the rows that came together, which take a tenth of the memory."""
+        received_ns = time.time_ns()
+        rows = {
+            "spans": self.spans,
+            "logs": self.logs,
+            "points": self.points,
+            "series": list(self.series.values()),
+            "errors": self.errors,
+            "resources": [(each.id, each.service, each.attributes, received_ns) for each in self.resources.values()],
+        }
+        self.records += len(self.spans) + len(self.logs) + len(self.points)
+        self.parts.append({table: table_of(table, found) for table, found in rows.items() if found})
+        for each in (self.spans, self.logs, self.points, self.errors):
+            each.clear()
+        self.series.clear()
+        self.resources.clear()
 
 
 def resources(body: bytes, batch: Batch) -> Iterator[tuple[Resource, str, tuple[int, int]]]:
@@ -51,7 +69,6 @@ def resources(body: bytes, batch: Batch) -> Iterator[tuple[Resource, str, tuple[
     """
     for outer_start, outer_end in _messages(body, 0, len(body), 0x0A):
         resource = _resource(b"".join(body[a:b] for a, b in _messages(body, outer_start, outer_end, 0x0A)))
-        batch.resources[resource.id] = resource
         for start, end in _messages(body, outer_start, outer_end, 0x12):
             scope = ""
             for at, until in _messages(body, start, end, 0x0A):
@@ -59,7 +76,10 @@ def resources(body: bytes, batch: Batch) -> Iterator[tuple[Resource, str, tuple[
                     if number == 1 and isinstance(value, bytes):
                         scope = value.decode("utf-8", "replace")
             for place in _messages(body, start, end, 0x12):
+                batch.resources[resource.id] = resource
                 yield resource, scope, place
+                if len(batch.spans) + len(batch.logs) + len(batch.points) >= _MOST_ROWS:
+                    batch.settle()
 
 
 def _messages(body: bytes, position: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:

@@ -23,7 +23,7 @@ from otelkit.viewer.reading.logs import COLUMNS
 from otelkit.viewer.reading.logs import shown as shown_log
 from otelkit.viewer.reading.traces import matching
 from otelkit.viewer.store import Store
-from otelkit.viewer.writer import Tables
+from otelkit.viewer.tables import Tables
 
 _MOST_WAITING = 500  # events a reader has not taken yet
 _MOST_TRACES, _MOST_LOGS, _MOST_ERRORS = 50, 100, 20  # of one batch: nobody reads more a fifth of a second

@@ -20,55 +20,68 @@ PROTOBUF, JSON = "application/x-protobuf", "application/json"
 SIGNALS: tuple[Signal, ...] = ("traces", "metrics", "logs")
 _REJECTED_FIELDS = {"traces": "rejectedSpans", "metrics": "rejectedDataPoints", "logs": "rejectedLogRecords"}
 _BODY_TIMEOUT_S = 30.0
+_UNKNOWN_BYTES = 1 << 20  # reserved for a body that does not say its size
 
 
 async def export(request: Request) -> Response:
     """POST /v1/traces, /v1/metrics, /v1/logs."""
     receiver: Receiver = request.app.state.receiver
     signal = cast(Signal, request.path_params["signal"])
+    if signal not in SIGNALS:
+        return Response("", 404)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in (PROTOBUF, JSON):
         return _refused(receiver, JSON, 415, f"the content type is {PROTOBUF} or {JSON}", "content_type")
+    length = request.headers.get("content-length", "")
+    size = min(int(length), MOST_BODY_BYTES) if length.isdigit() and len(length) < 20 else _UNKNOWN_BYTES
     try:
-        body = await asyncio.wait_for(_body(request), _BODY_TIMEOUT_S)
-        loop = asyncio.get_running_loop()
-        encoding = request.headers.get("content-encoding", "")
-        batch = await loop.run_in_executor(
-            receiver.executor, lambda: receiver.take(signal, body, encoding, to_protobuf if kind == JSON else None)
-        )
+        receiver.admit(size)
     except Behind:
         answer = _answer(kind, 429, "the viewer writes as fast as it can: send it again")
         answer.headers["Retry-After"] = str(RETRY_AFTER_S)
         return answer
+    try:
+        body = await asyncio.wait_for(_body(request, receiver), _BODY_TIMEOUT_S)
+    except (TooLarge, ClientDisconnect, asyncio.TimeoutError, TimeoutError) as error:
+        receiver.release(size)
+        return _not_come(receiver, kind, error)
+    except BaseException:
+        receiver.release(size)
+        raise
+    convert = to_protobuf if kind == JSON else None
+    encoding = request.headers.get("content-encoding", "")
+    try:
+        batch = await asyncio.get_running_loop().run_in_executor(
+            receiver.executor, lambda: receiver.take(signal, body, size, encoding=encoding, convert=convert)
+        )
     except TooLarge as error:
         return _answer(kind, 413, str(error))
     except UnknownEncoding as error:
         return _answer(kind, 415, str(error))
-    except (asyncio.TimeoutError, TimeoutError):
-        return _refused(receiver, kind, 408, f"the body did not come within {_BODY_TIMEOUT_S:g} s", "slow")
-    except ClientDisconnect:
-        return _refused(receiver, kind, 400, "the client has gone", "disconnected")
     except (Malformed, ValueError) as error:
         return _answer(kind, 400, f"this is no OTLP request: {error}")
     return _taken(kind, signal, batch)
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, receiver: Receiver) -> bytes:
     """The body; raises TooLarge as soon as it is known to be."""
-    receiver: Receiver = request.app.state.receiver
     parts = []
-    size = int(request.headers.get("content-length") or 0) if request.headers.get("content-length", "").isdigit() else 0
-    if size <= MOST_BODY_BYTES:
-        size = 0
-        async for part in request.stream():
-            size += len(part)
-            if size > MOST_BODY_BYTES:
-                break
-            parts.append(part)
-    if size > MOST_BODY_BYTES:
-        receiver.refuse("TooLarge")
-        raise TooLarge(f"the body is larger than {MOST_BODY_BYTES} bytes")
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MOST_BODY_BYTES:
+            raise TooLarge(f"the body is larger than {MOST_BODY_BYTES} bytes")
+        parts.append(part)
     return b"".join(parts)
+
+
+def _not_come(receiver: Receiver, kind: str, error: Exception) -> Response:
+    """The answer to a body that could not be read."""
+    if isinstance(error, TooLarge):
+        return _refused(receiver, kind, 413, str(error), "too_large")
+    if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
+        return _refused(receiver, kind, 408, f"the body did not come within {_BODY_TIMEOUT_S:g} s", "slow")
+    return _refused(receiver, kind, 400, "the client has gone", "disconnected")
 
 
 def _taken(kind: str, signal: Signal, batch: Batch) -> Response:

@@ -16,15 +16,16 @@ from otelkit.viewer.decode_logs import decode_logs
 from otelkit.viewer.decode_metrics import decode_metrics
 from otelkit.viewer.decode_spans import PROMOTED, decode_spans
 from otelkit.viewer.envelope import Batch
-from otelkit.viewer.inflate import inflated
-from otelkit.viewer.values import Attributes, Malformed
+from otelkit.viewer.inflate import TooLarge, UnknownEncoding, inflated
+from otelkit.viewer.values import Attributes
 from otelkit.viewer.writer import Writer
 
 Signal = Literal["traces", "metrics", "logs"]
 Convert = Callable[[Signal, bytes], bytes]
 MOST_BODY_BYTES = 16 << 20
-MOST_INFLATED_BYTES = 64 << 20
+MOST_INFLATED_BYTES = 32 << 20
 RETRY_AFTER_S = 1
+_REASONS: dict[type[BaseException], str] = {TooLarge: "too_large", UnknownEncoding: "encoding"}
 
 
 class Behind(Exception):
@@ -47,26 +48,38 @@ class Receiver:
         self.rejected: Counter[str] = Counter()
         self.executor = ThreadPoolExecutor(1, "otelkit-viewer-decoder")
 
-    def take(self, signal: Signal, body: bytes, encoding: str = "", convert: Convert | None = None) -> Batch:
-        """Decodes a request and hands it to the writer; runs in `executor`. `convert` makes protobuf of it first.
+    def admit(self, size: int) -> None:
+        """Reserves room for a request before its body is read; `take` or `release` gives it back.
 
-        Raises Behind, Malformed, and what `inflated` raises.
+        Raises Behind where there is none.
         """
-        size = len(body)
         if not self._writer.admit(size):
             self.refuse("behind")
             raise Behind
+
+    def release(self, size: int) -> None:
+        """Gives back what `admit` reserved for a request that did not come."""
+        self._writer.release(size)
+
+    def take(
+        self, signal: Signal, body: bytes, size: int, *, encoding: str = "", convert: Convert | None = None
+    ) -> Batch:
+        """Decodes a request for which `size` bytes are reserved, and hands it to the writer; runs in `executor`.
+
+        `convert` makes protobuf of it first. Raises Malformed, and what `inflated` raises.
+        """
         try:
             content = inflated(body, encoding, MOST_INFLATED_BYTES)
             if convert is not None:
                 content = convert(signal, content)
-            self._writer.release(len(body) - len(content))  # what waits is as large as what it was made of
+            self._writer.release(size - len(content))  # what waits is as large as what it was made of
             size = len(content)
             batch = Batch()
             self._decode[signal](content, self._attributes, batch)
+            batch.settle()
         except BaseException as error:
             self._writer.release(size)
-            self.refuse("malformed" if isinstance(error, (Malformed, ValueError)) else type(error).__name__)
+            self.refuse(_REASONS.get(type(error), "malformed"))
             raise
         with self._counting:
             self.received[signal] += batch.records

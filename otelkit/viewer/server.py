@@ -47,6 +47,7 @@ class Options:
 
     host: str = "127.0.0.1"
     port: int = HTTP_PORT
+    grpc_port: int = GRPC_PORT
     database: Path | None = None
     bounds: Bounds = field(default_factory=Bounds)
     token: str | None = None
@@ -121,6 +122,8 @@ class Backend:
         state.dropped = self._dropped
         port = listening.getsockname()[1]
         self.url = f"http://{_shown_host(options.host)}:{port}"
+        self._grpc, grpc_port = self._start_grpc()
+        self.grpc_url = f"http://{_shown_host(options.host)}:{grpc_port}" if grpc_port else None
         guarded = Guarded(self.app, hosts=options.hosts, token=options.token, origins=options.origins)
         self._server = _Server(
             uvicorn.Config(
@@ -146,6 +149,14 @@ class Backend:
             *(Route(path, page) for path in _PAGES),
         ]
 
+    def _start_grpc(self) -> tuple[Any, int | None]:
+        try:
+            from otelkit.viewer import otlp_grpc
+        except ImportError:
+            return None, None
+        started = otlp_grpc.start(self.receiver, self.options.host, self.options.grpc_port, self.options.token)
+        return started or (None, None)
+
     def run(self) -> None:
         """Serves until SIGINT or SIGTERM, then writes what waits and closes the database."""
         try:
@@ -155,6 +166,8 @@ class Backend:
 
     def close(self) -> None:
         """Writes what waits and closes the database."""
+        if self._grpc is not None:
+            self._grpc.stop(1.0).wait()
         self.receiver.executor.shutdown()
         self.writer.close()
         self.live.close()
@@ -174,7 +187,7 @@ class Backend:
             "api": 1,
             "started_ms": round(self._started_s * 1e3),
             "now_ms": round(time.time() * 1e3),
-            "otlp": {"http": self.url, "grpc": None},
+            "otlp": {"http": self.url, "grpc": self.grpc_url},
             "database": str(self.store.path) if self.store.path else None,
             "sql": is_loopback(self.options.host),
             **self._stats(),

@@ -234,11 +234,14 @@ class Store:
         return current
 
     def trim(self) -> None:
-        """Lets go of slices that have become too old; called by the writing thread."""
-        if self._trim():
+        """Lets go of slices that have become too old; called by the writing thread while nothing comes in."""
+        current = self.slices[-1]
+        if current.rows and self._too_old(current):
+            self._add()
             self._show()
+        self._trim()
 
-    def _trim(self) -> bool:
+    def _trim(self) -> None:
         gone = []
         while len(self.slices) > 1 and self._beyond():
             oldest, *rest = self.slices
@@ -250,15 +253,17 @@ class Store:
         for oldest in gone:
             self._detach(oldest)
             oldest.unlink()
-        return bool(gone)
 
     def _beyond(self) -> bool:
         oldest = self.slices[0]
         return (
             self.bytes > self.bounds.bytes
             or sum(each.rows for each in self.slices) > self.bounds.rows
-            or oldest.newest_ns < time.time_ns() - self.bounds.age_s * 1e9
+            or self._too_old(oldest)
         )
+
+    def _too_old(self, found: Slice) -> bool:
+        return found.newest_ns < time.time_ns() - self.bounds.age_s * 1e9
 
     # Reading
 

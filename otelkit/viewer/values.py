@@ -15,6 +15,7 @@ from typing import Any
 from otelkit.delivery.wire import read_fields
 
 _MOST_KEPT = 40_000
+_MOST_HEADS = 4_000
 _LONGEST_KEPT = 512  # bytes
 _DEEPEST = 32
 _INT64 = struct.Struct("<q")
@@ -43,11 +44,17 @@ class Attributes:
     def __init__(self, promoted: frozenset[str] = frozenset()) -> None:
         self._promoted = promoted
         self.kept: dict[bytes, str] = {}
+        self._heads: dict[str, str] = {}
 
     def learn(self, encoded: bytes) -> str:
         """The JSON of a KeyValue that is not among `kept`: `"key":value`."""
-        key, value = key_value(encoded)
-        found = f"{text_json(key)}:{json_of(value)}"
+        key, value = _short(encoded) or key_value(encoded)
+        head = self._heads.get(key)
+        if head is None:
+            head = f"{text_json(key)}:"
+            if len(self._heads) < _MOST_HEADS:
+                self._heads[key] = head
+        found = head + (text_json(value) if type(value) is str else json_of(value))
         if key in self._promoted:
             promoted = Promoted(found)
             promoted.key, promoted.value = key, value
@@ -57,6 +64,30 @@ class Attributes:
                 self.kept.clear()
             self.kept[encoded] = found
         return found
+
+
+def _short(encoded: bytes) -> tuple[str, str | int] | None:
+    """The key and the value where that is a short text or an integer, as nearly all are; None of anything else."""
+    size = len(encoded)
+    try:
+        at = encoded[1] + 2
+        # 0A, the key's length, the key, 12, the value's length, its kind, …
+        if encoded[0] != 0x0A or at > 129 or encoded[at] != 0x12 or encoded[at + 1] != size - at - 2 or size > at + 129:
+            return None
+        key = encoded[2:at].decode("utf-8", "replace")
+        kind = encoded[at + 2]
+        if kind == 0x0A and encoded[at + 3] == size - at - 4:
+            return key, encoded[at + 4 :].decode("utf-8", "replace")
+        if kind == 0x18:
+            number = shift = 0
+            for byte in encoded[at + 3 :]:
+                number |= (byte & 127) << shift
+                shift += 7
+            if shift < 63 and byte < 128:
+                return key, number
+    except IndexError:
+        return None
+    return None
 
 
 def key_value(encoded: bytes) -> tuple[str, Any]:

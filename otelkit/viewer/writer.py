@@ -10,37 +10,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import duckdb
 import pyarrow as pa
 
-from otelkit.viewer import schema
 from otelkit.viewer.edges import Edges
 from otelkit.viewer.envelope import Batch
 from otelkit.viewer.store import Store
+from otelkit.viewer.tables import Tables, table_of
 
 _EVERY_S = 0.2
 _MOST_ROWS = 20_000  # of one transaction
 _TRIM_EVERY_S = 10.0
-Tables = dict[str, pa.Table]
-
-
-def tables_of(batch: Batch) -> Tables:
-    """A batch's rows as Arrow tables."""
-    rows = {
-        "spans": batch.spans,
-        "logs": batch.logs,
-        "points": batch.points,
-        "series": list(batch.series.values()),
-        "errors": batch.errors,
-        "resources": [(each.id, each.service, each.attributes, time.time_ns()) for each in batch.resources.values()],
-    }
-    return {table: _table(table, found) for table, found in rows.items() if found}
-
-
-def _table(name: str, rows: list[tuple[object, ...]]) -> pa.Table:
-    made = schema.ARROW[name]
-    columns = zip(*rows, strict=True)
-    return pa.table([pa.array(column, field.type) for column, field in zip(columns, made, strict=True)], schema=made)
 
 
 class Writer:
@@ -54,7 +33,7 @@ class Writer:
         self._say = say
         self._written = written
         self._edges = Edges()
-        self._waiting: deque[tuple[Tables, list[tuple[object, ...]], int]] = deque()
+        self._waiting: deque[tuple[list[Tables], list[tuple[object, ...]], int]] = deque()
         self._bytes = 0
         self._changed = threading.Condition()
         self._ending = False
@@ -78,9 +57,8 @@ class Writer:
 
     def put(self, batch: Batch, size: int) -> None:
         """Hands over a batch whose room was reserved."""
-        tables = tables_of(batch)
         with self._changed:
-            self._waiting.append((tables, batch.edges, size))
+            self._waiting.append((batch.parts, batch.edges, size))
             self._changed.notify()
 
     @property
@@ -123,28 +101,29 @@ class Writer:
                 self._store.trim()
         self._flush_edges(final=True)
 
-    def _take(self) -> list[tuple[Tables, list[tuple[object, ...]], int]]:
+    def _take(self) -> list[tuple[list[Tables], list[tuple[object, ...]], int]]:
         taken = []
         rows = 0
         while self._waiting and rows < _MOST_ROWS:
             each = self._waiting.popleft()
-            rows += sum(table.num_rows for table in each[0].values())
+            rows += sum(table.num_rows for part in each[0] for table in part.values())
             taken.append(each)
         return taken
 
-    def _write(self, taken: list[tuple[Tables, list[tuple[object, ...]], int]]) -> None:
+    def _write(self, taken: list[tuple[list[Tables], list[tuple[object, ...]], int]]) -> None:
         together: dict[str, list[pa.Table]] = {}
-        for tables, edges, _ in taken:
-            for name, table in tables.items():
-                together.setdefault(name, []).append(table)
+        for parts, edges, _ in taken:
+            for part in parts:
+                for name, table in part.items():
+                    together.setdefault(name, []).append(table)
             self._edges.add(edges)
         joined = {name: pa.concat_tables(parts) for name, parts in together.items()}
         if rows := self._edges.take():
-            joined["edges"] = _table("edges", rows)
+            joined["edges"] = table_of("edges", rows)
         try:
             self._store.write(joined)
             self._failing = False
-        except (duckdb.Error, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next batch is written again
             self._failed(error, joined)
         finally:
             self.release(sum(size for _, _, size in taken))
@@ -161,6 +140,6 @@ class Writer:
         rows = self._edges.take(everything=final)
         if rows:
             try:
-                self._store.write({"edges": _table("edges", rows)})
-            except (duckdb.Error, OSError) as error:
+                self._store.write({"edges": table_of("edges", rows)})
+            except Exception as error:  # noqa: BLE001 - see above
                 self._failed(error, {})

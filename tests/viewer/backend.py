@@ -103,7 +103,7 @@ def running_backend(folder: Path, *arguments: str, port: int = 0, **environ: str
     """Runs `otelkit ui`, and ends it with SIGTERM."""
     port = port or free_port()
     log = folder / f"ui-{port}.log"
-    command = [str(BIN / "otelkit"), "ui", "--port", str(port), *arguments]
+    command = [str(BIN / "otelkit"), "ui", "--port", str(port), "--grpc-port", "0", *arguments]
     environment = clean_environment(PYTHONUNBUFFERED="1", **environ)
     with running(command, cwd=folder, environ=environment, log=log) as process:
         url = f"http://127.0.0.1:{port}"

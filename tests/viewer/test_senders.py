@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.support.process import run_python
+from tests.support.server import clean_environment, free_port, running, wait_until_up
 from tests.viewer.backend import Backend
 
 SHOP = """
@@ -66,3 +71,44 @@ def test_spans_of_plain_opentelemetry_are_there(backend: Backend, tmp_path: Path
     (found,) = backend.get(f"traces/{listed['trace_id']}")["spans"]
     assert found["attributes"] == {"number": 5, "list": [1, 2], "yes": True, "half": 0.5}
     assert found["scope"] == "plain.scope"
+
+
+OVER_GRPC = PLAIN.replace("proto.http.trace_exporter", "proto.grpc.trace_exporter").replace(
+    "from opentelemetry.exporter.otlp.proto.http import Compression", "from grpc import Compression"
+)
+
+
+def test_spans_over_grpc_are_there(backend: Backend, tmp_path: Path) -> None:
+    """Of OpenTelemetry's own exporter, with gzip."""
+    endpoint = backend.get("info")["otlp"]["grpc"]
+    run_python(OVER_GRPC, cwd=tmp_path, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
+    backend.wait_for_rows(spans=1)
+    (listed,) = backend.get("traces", q="service:plain")["traces"]
+    assert listed["name"] == "outer"
+
+
+@pytest.mark.stack
+def test_what_the_collector_passes_on_is_there(backend: Backend, tmp_path: Path) -> None:
+    """otelcol in front, with its own batching and compression."""
+    program = shutil.which("otelcol", path=os.environ.get("OTELKIT_STACK_BIN") or os.environ.get("PATH"))
+    if program is None:
+        pytest.skip("not found in OTELKIT_STACK_BIN or on PATH: otelcol")
+    port = free_port()
+    config = tmp_path / "otelcol.yaml"
+    config.write_text(f"""
+receivers: {{otlp: {{protocols: {{http: {{endpoint: "127.0.0.1:{port}"}}}}}}}}
+exporters: {{otlp_http: {{endpoint: "{backend.url}", compression: zstd}}}}
+service:
+  telemetry: {{metrics: {{level: none}}}}
+  pipelines:
+    traces: {{receivers: [otlp], exporters: [otlp_http]}}
+    logs: {{receivers: [otlp], exporters: [otlp_http]}}
+    metrics: {{receivers: [otlp], exporters: [otlp_http]}}
+""")
+    log = tmp_path / "otelcol.log"
+    command = [program, "--config", str(config)]
+    with running(command, cwd=tmp_path, environ=clean_environment(), log=log) as process:
+        wait_until_up(f"http://127.0.0.1:{port}/", process, log)
+        run_python(SHOP, cwd=tmp_path, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"})
+        backend.wait_for_rows(spans=3, logs=3, points=1)
+    assert len(backend.get("traces")["traces"]) == 1
