@@ -19,7 +19,7 @@ def test_a_counter_is_shown_as_a_rate_and_grouped_by_a_label(shop: Backend, wind
     page.get_by_role("searchbox", name="Find a metric").fill("orders")
     page.get_by_role("link", name="orders.placed").click()
     assert page.url.endswith("/metrics/orders.placed")
-    latest = page.get_by_role("region", name="Latest values")
+    latest = page.get_by_role("group", name="Latest values")
     expect(latest.locator("tbody tr")).to_have_count(1)
     expect(latest).to_contain_text("order/s")
     page.get_by_role("button", name="plan").click()
@@ -48,11 +48,15 @@ def test_a_histogram_has_percentiles_and_a_heat_map(shop: Backend, windows: Wind
     window.picture("metric-histogram")
 
 
-def test_an_exemplar_s_dot_opens_its_trace(shop: Backend, windows: Windows) -> None:
-    """The span that was measured."""
+def test_an_exemplar_opens_its_trace(shop: Backend, windows: Windows) -> None:
+    """The span that was measured: by its dot, and by the list of the same for the keyboard."""
     window = windows(shop)
     page = window.open("/metrics/http.server.request.duration")
-    # By keyboard: dots of the same value lie on each other.
-    page.get_by_role("link", name="Exemplar").last.press("Enter")
+    page.locator(".exemplar").last.click()
+    page.locator(".waterfall").wait_for()
+    assert page.url.endswith(f"/traces/{hex_trace(CHECKOUT)}?span={hex_span(1)}")
+    page.go_back()
+    page.locator(".exemplars summary").click()
+    page.locator(".exemplars").get_by_role("link").first.press("Enter")
     page.locator(".waterfall").wait_for()
     assert page.url.endswith(f"/traces/{hex_trace(CHECKOUT)}?span={hex_span(1)}")

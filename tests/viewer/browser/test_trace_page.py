@@ -75,23 +75,23 @@ def test_five_thousand_spans_scroll_smoothly(shop: Backend, windows: Windows) ->
     grid = page.locator("[role=treegrid]")
     expect(grid).to_have_attribute("aria-rowcount", str(LARGE_SPANS + 1))
     assert page.locator("[data-span]").count() < 80
-    slowest = page.evaluate(
+    median = page.evaluate(
         """async () => {
             const grid = document.querySelector("[role=treegrid]");
             const frame = () => new Promise((done) => requestAnimationFrame(done));
-            let slowest = 0;
+            const took = [];
             for (let step = 0; step < 40; step += 1) {
                 const before = performance.now();
                 grid.scrollTop += 3000;
                 await frame();
                 await frame();
-                slowest = Math.max(slowest, performance.now() - before);
+                took.push(performance.now() - before);
             }
-            return slowest;
+            return took.sort((a, b) => a - b)[20];
         }"""
     )
     window.picture("trace-of-5000-spans")
-    assert slowest < 250, f"the slowest of 40 steps took {slowest:.0f} ms"
+    assert median < 100, f"half of 40 steps took {median:.0f} ms and more"
     page.keyboard.press("End")
     expect(page.locator(".span-row.cursor")).to_be_visible()
     page.get_by_role("searchbox", name="Find in this trace").fill("item 4999")

@@ -50,7 +50,8 @@ export function aligned(series) {
 /** The named colour of the n-th series. */
 export const colour = (n) => `s${n % 8}`;
 
-/** `series`: [{ name, points: [[ms, value]] }]; `show` formats a value; `exemplars` are dots that open their trace. */
+/** `series`: [{ name, points: [[ms, value]] }]; `show` formats a value; `exemplars` are dots that open their trace: small ones,
+ * for a mouse, so whoever draws them lists them as well. */
 export function Chart({ series, show = amount, exemplars = [], label }) {
   const holder = useRef(null);
   const [dots, setDots] = useState([]);
@@ -112,7 +113,7 @@ export function Chart({ series, show = amount, exemplars = [], label }) {
   return html`<figure class="chart" ref=${holder}>
     <div class="plot" role="img" aria-label=${label}></div>
     ${dots.map(
-      (dot, i) => html`<a key=${i} class="exemplar" href=${traceUrl(dot.trace_id, dot.span_id)} style=${{ left: `${dot.left}px`, top: `${dot.top}px` }} title=${`${show(dot.value)}, open its trace`} aria-label=${`Exemplar ${show(dot.value)}: open its trace`}></a>`,
+      (dot, i) => html`<a key=${i} class="exemplar" aria-hidden="true" tabindex="-1" href=${traceUrl(dot.trace_id, dot.span_id)} style=${{ left: `${dot.left}px`, top: `${dot.top}px` }} title=${`${show(dot.value)}, open its trace`}></a>`,
     )}
     <figcaption class="read-out num" aria-hidden="true"></figcaption>
   </figure>`;

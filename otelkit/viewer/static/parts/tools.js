@@ -1,7 +1,7 @@
 // The row of tools over a list: filter, service, period, live or paused.
-import { html } from "../lib/html.js";
-import { useAsk } from "../lib/api.js";
-import { RANGE_NAMES, term, withTerm } from "../lib/filter.js";
+import { html, useEffect, useMemo, useState } from "../lib/html.js";
+import { now, useAsk } from "../lib/api.js";
+import { period, RANGE_NAMES, term, withTerm } from "../lib/filter.js";
 import { clock } from "../lib/format.js";
 import { setParams } from "../lib/router.js";
 import { SearchBox } from "./search-box.js";
@@ -28,6 +28,19 @@ function Services({ q }) {
     <option value="">All services</option>
     ${data.services.map(({ name }) => html`<option key=${name} value=${name}>${name}</option>`)}
   </select>`;
+}
+
+const MOVE_MS = 30_000;
+
+/** `from` and `to` of the URL; a length that ends now moves on with the time where `moving` says so. */
+export function usePeriod(params, { fallback = "", moving = true } = {}) {
+  const [moved, move] = useState(0);
+  useEffect(() => {
+    if (!moving) return undefined;
+    const timer = setInterval(() => move((n) => n + 1), MOVE_MS);
+    return () => clearInterval(timer);
+  }, [moving]);
+  return useMemo(() => period(params, now(), fallback), [params.get("range"), params.get("from"), params.get("to"), fallback, moved]);
 }
 
 /** The period: a length that ends now, or a fixed one that somebody shared. */

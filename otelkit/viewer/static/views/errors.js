@@ -1,13 +1,12 @@
 // Exceptions in groups: one row for a kind of exception at a place, however often it happened.
-import { html, useMemo } from "../lib/html.js";
-import { now, useAsk } from "../lib/api.js";
-import { period } from "../lib/filter.js";
+import { html } from "../lib/html.js";
+import { useAsk } from "../lib/api.js";
 import { amount } from "../lib/format.js";
 import { useLive } from "../lib/live.js";
 import { url } from "../lib/router.js";
 import { Empty, Failed, Loading } from "../parts/empty.js";
 import { Service, Time, TraceLink } from "../parts/marks.js";
-import { Tools } from "../parts/tools.js";
+import { Tools, usePeriod } from "../parts/tools.js";
 import { useReading } from "../parts/unread.js";
 
 const EVERY_MS = 5000;
@@ -15,7 +14,7 @@ const EVERY_MS = 5000;
 export function Errors({ params }) {
   const seen = useReading();
   const q = params.get("q") ?? "";
-  const { from, to } = useMemo(() => period(params, now()), [params.toString()]);
+  const { from, to } = usePeriod(params);
   const { data, error, again } = useAsk("errors", { q, from, to, limit: 200 }, { everyMs: EVERY_MS });
   useLive(q, { error: again }, { open: !to && !error });
   const groups = data?.groups ?? [];

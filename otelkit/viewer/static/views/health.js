@@ -45,7 +45,7 @@ function Process({ process }) {
       <span class="muted">last heard <${Time} ms=${process.last_ms} absolute=${false} /></span>
       <span class=${`chip ${lost ? "error" : "ok"}`}>${lost ? `${amount(lost)} dropped` : "nothing dropped"}</span></header>
     ${ledger.length > 0 &&
-    html`<div class="scroll" tabindex="0" role="region" aria-label="Ledger"><table class="narrow">
+    html`<div class="scroll" tabindex="0" role="group" aria-label="Ledger"><table class="narrow">
       <thead><tr><th>Signal</th><th class="fit right">Accepted</th><th class="fit right">Delivered</th><th class="fit right">In memory</th><th class="fit right">In the spool</th><th>Dropped</th></tr></thead>
       <tbody>${ledger.map(
         ([signal, one]) => html`<tr key=${signal}><th scope="row">${signal}</th><td class="fit right num">${exact(one.accepted)}</td><td class="fit right num">${exact(one.delivered)}</td>
@@ -53,7 +53,7 @@ function Process({ process }) {
       )}</tbody></table></div>`}
     <div class="body grid-2">
       <div><h3>Instrumented</h3>${process.instrumented?.length
-        ? html`<div class="scroll" tabindex="0" role="region" aria-label="Instrumented"><table><tbody>${process.instrumented.map(({ library, by, why }) => html`<tr key=${library}><th scope="row" class="fit">${library}</th><td class="fit"><span class=${`chip ${by === "off" ? "" : "accent"}`}>${by}</span></td><td class="muted">${why}</td></tr>`)}</tbody></table></div>`
+        ? html`<div class="scroll" tabindex="0" role="group" aria-label="Instrumented"><table><tbody>${process.instrumented.map(({ library, by, why }) => html`<tr key=${library}><th scope="row" class="fit">${library}</th><td class="fit"><span class=${`chip ${by === "off" ? "" : "accent"}`}>${by}</span></td><td class="muted">${why}</td></tr>`)}</tbody></table></div>`
         : html`<p class="muted">nothing was told</p>`}</div>
       <div><h3>Versions</h3><${Pairs} values=${{ ...(process.language ? { language: process.language } : {}), ...(process.sdk ? { sdk: process.sdk } : {}), ...process.versions }} label="Versions" />
         ${process.started_ms && html`<p class="muted">started <${Time} ms=${process.started_ms} /></p>`}</div>

@@ -1,14 +1,13 @@
 // The newest logs, streaming in; of one trace or span when the URL names it.
-import { html, useEffect, useMemo, useState } from "../lib/html.js";
-import { ask, now, useAsk } from "../lib/api.js";
-import { period } from "../lib/filter.js";
+import { html, useEffect, useState } from "../lib/html.js";
+import { ask, useAsk } from "../lib/api.js";
 import { shortId } from "../lib/format.js";
 import { useBatches, useLive } from "../lib/live.js";
 import { setParams } from "../lib/router.js";
 import { Empty, Failed, Loading } from "../parts/empty.js";
 import { LogLine } from "../parts/log-line.js";
 import { TraceLink } from "../parts/marks.js";
-import { Pause, Tools } from "../parts/tools.js";
+import { Pause, Tools, usePeriod } from "../parts/tools.js";
 
 const PAGE = 200;
 const MOST_LINES = 2000;
@@ -25,7 +24,7 @@ export function Logs({ params }) {
   const severity = params.get("severity") ?? "";
   const trace = params.get("trace") ?? "";
   const span = params.get("span") ?? "";
-  const { from, to } = useMemo(() => period(params, now()), [params.toString()]);
+  const { from, to } = usePeriod(params, { moving: false });
   const asked = { q, severity, trace, span, from, to, limit: PAGE };
   const { data, error, loading, again } = useAsk("logs", asked);
   const [logs, setLogs] = useState([]);

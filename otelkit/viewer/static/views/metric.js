@@ -6,10 +6,12 @@ import { setParams } from "../lib/router.js";
 import { Chart, colour } from "../parts/chart.js";
 import { Failed, Loading } from "../parts/empty.js";
 import { HeatMap } from "../parts/heat-map.js";
+import { Time, TraceLink } from "../parts/marks.js";
 import { kind } from "./metrics.js";
 
 const EVERY_MS = 10_000;
 const MOST_SERIES = 40;
+const MOST_EXEMPLARS = 20;
 const PERCENTILES = ["p50", "p95", "p99"];
 
 export function Metric({ name, about, params, from, to }) {
@@ -35,13 +37,14 @@ export function Metric({ name, about, params, from, to }) {
     <div class="page">
       ${percentiles.length > 0 &&
       html`<section class="panel" aria-label="Percentiles"><header><h2>Percentiles</h2><${Keys} series=${percentiles} />${exemplars.length > 0 && html`<span class="muted">dots open their trace</span>`}</header>
-        <div class="body"><${Chart} series=${percentiles} show=${show} exemplars=${exemplars} label=${`Percentiles of ${name}`} /></div></section>`}
+        <div class="body"><${Chart} series=${percentiles} show=${show} exemplars=${exemplars} label=${`Percentiles of ${name}`} />
+          <${Exemplars} list=${exemplars} show=${show} /></div></section>`}
       ${rows.length > 0 &&
       html`<section class="panel" aria-label="Heat map"><h2>Heat map</h2><div class="body"><${HeatMap} heat=${data.heat} show=${show} label=${`Heat map of ${name}`} /></div></section>`}
       ${shown.length > 0 &&
       html`<section class="panel" aria-label="Series"><header><h2>${histogram ? "Per second" : rate ? "Rate" : "Value"}</h2>${data.series.length > MOST_SERIES && html`<span class="muted">the ${MOST_SERIES} largest of ${data.series.length}</span>`}</header>
         <div class="body"><${Chart} series=${shown} show=${seriesShow} exemplars=${histogram ? [] : exemplars} label=${name} /></div>
-        <div class="scroll" tabindex="0" role="region" aria-label="Latest values"><table><thead><tr><th>${by || "Series"}</th><th class="fit right">Last</th><th class="fit right">Most</th></tr></thead><tbody>
+        <div class="scroll" tabindex="0" role="group" aria-label="Latest values"><table><thead><tr><th>${by || "Series"}</th><th class="fit right">Last</th><th class="fit right">Most</th></tr></thead><tbody>
           ${shown.map((one, i) => html`<tr key=${one.name}><td><span class=${`service-name ${colour(i)}`}><span class="dot service"></span>${one.name}</span></td>
             <td class="fit right num">${seriesShow(last(one.points))}</td><td class="fit right num">${seriesShow(most(one.points))}</td></tr>`)}
         </tbody></table></div></section>`}
@@ -51,6 +54,17 @@ export function Metric({ name, about, params, from, to }) {
 
 function Keys({ series }) {
   return html`<span class="facts">${series.map((one, i) => html`<span key=${one.name} class=${`service-name ${colour(one.tone ?? i)}`}><span class="dot service"></span>${one.name}</span>`)}</span>`;
+}
+
+/** The dots as a list, the largest first: for the keyboard, for fingers, and where dots lie on each other. */
+function Exemplars({ list, show }) {
+  if (!list.length) return null;
+  const largest = [...list].sort((a, b) => b.value - a.value).slice(0, MOST_EXEMPLARS);
+  return html`<details class="exemplars"><summary>${list.length} exemplars</summary>
+    <table class="narrow"><tbody>${largest.map(
+      (one, i) => html`<tr key=${i}><td><${Time} ms=${one.time_ms} relative=${false} /></td><td class="right num">${show(one.value)}</td><td><${TraceLink} trace=${one.trace_id} span=${one.span_id} /></td>
+        <td class="muted">${Object.values(one.labels ?? {}).join(" · ")}</td></tr>`,
+    )}</tbody></table></details>`;
 }
 
 function GroupBy({ about, by }) {

@@ -1,17 +1,15 @@
 // Pick a metric, see it over time.
-import { html, useMemo, useState } from "../lib/html.js";
-import { now, useAsk } from "../lib/api.js";
-import { period } from "../lib/filter.js";
+import { html, useState } from "../lib/html.js";
+import { useAsk } from "../lib/api.js";
 import { url } from "../lib/router.js";
 import { Empty, Failed, Loading } from "../parts/empty.js";
-import { Period } from "../parts/tools.js";
+import { Period, usePeriod } from "../parts/tools.js";
 import { Metric } from "./metric.js";
 
 export const DEFAULT_RANGE = "1h";
 
 export function Metrics({ id, params }) {
-  const range = params.toString().replace(/group_by=[^&]*&?/, "");
-  const { from, to } = useMemo(() => period(params, now(), DEFAULT_RANGE), [range]);
+  const { from, to } = usePeriod(params, { fallback: DEFAULT_RANGE });
   const { data, error, again } = useAsk("metrics", {}, { everyMs: 15_000 });
   const [needle, setNeedle] = useState("");
   if (!data) return error ? html`<${Failed} error=${error} again=${again} />` : html`<${Loading} />`;

@@ -1,15 +1,14 @@
 // What the databases are asked: queries repeated for each row, and the slow ones.
-import { html, useMemo } from "../lib/html.js";
-import { now, useAsk } from "../lib/api.js";
-import { period } from "../lib/filter.js";
+import { html } from "../lib/html.js";
+import { useAsk } from "../lib/api.js";
 import { amount, duration } from "../lib/format.js";
 import { Empty, Failed, Loading } from "../parts/empty.js";
 import { Service, Time, TraceLink, traceUrl } from "../parts/marks.js";
-import { Tools } from "../parts/tools.js";
+import { Tools, usePeriod } from "../parts/tools.js";
 
 export function Queries({ params }) {
   const q = params.get("q") ?? "";
-  const { from, to } = useMemo(() => period(params, now()), [params.toString()]);
+  const { from, to } = usePeriod(params);
   const { data, error, again } = useAsk("queries", { q, from, to, limit: 100 }, { everyMs: 10_000 });
   const slow = data?.slow ?? [];
   const repeated = data?.n_plus_one ?? [];
@@ -24,9 +23,9 @@ export function Queries({ params }) {
           ? html`<${Empty} what="queries" filtered=${Boolean(q || from || to)} hint="Spans of databases appear here: the slow ones, and those that are repeated for every row." />`
           : html`<div class="page">
               <section class="panel rows" aria-label="N+1"><header><h2>N+1</h2><span class="muted">the same query again and again under one parent</span></header>
-                ${repeated.length ? html`<div class="scroll" tabindex="0" role="region" aria-label="N+1 queries"><${Repeated} rows=${repeated} /></div>` : html`<p class="said-small">None was seen.</p>`}</section>
+                ${repeated.length ? html`<div class="scroll" tabindex="0" role="group" aria-label="N+1 queries"><${Repeated} rows=${repeated} /></div>` : html`<p class="said-small">None was seen.</p>`}</section>
               <section class="panel rows" aria-label="Slow"><header><h2>By time</h2><span class="muted">the slowest first</span></header>
-                ${slow.length ? html`<div class="scroll" tabindex="0" role="region" aria-label="Slow queries"><${Slow} rows=${slow} /></div>` : html`<p class="said-small">None was seen.</p>`}</section>
+                ${slow.length ? html`<div class="scroll" tabindex="0" role="group" aria-label="Slow queries"><${Slow} rows=${slow} /></div>` : html`<p class="said-small">None was seen.</p>`}</section>
             </div>`}
   `;
 }

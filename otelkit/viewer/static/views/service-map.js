@@ -1,12 +1,12 @@
 // Who calls whom, how often and how well; below it the same as tables, routes included.
 import { html, useMemo } from "../lib/html.js";
 import { now, useAsk } from "../lib/api.js";
-import { period, term } from "../lib/filter.js";
+import { term } from "../lib/filter.js";
 import { amount, duration, hue, percent, rate as perTime } from "../lib/format.js";
 import { url } from "../lib/router.js";
 import { Empty, Failed, Loading } from "../parts/empty.js";
 import { Service } from "../parts/marks.js";
-import { Period } from "../parts/tools.js";
+import { Period, usePeriod } from "../parts/tools.js";
 import { layout, NODE } from "./map-layout.js";
 
 const DEFAULT_RANGE = "1h";
@@ -15,7 +15,7 @@ const TEXT_PX = 14;
 const KIND = { service: "service", database: "database", cache: "cache", queue: "queue", external: "external" };
 
 export function ServiceMap({ params }) {
-  const { from, to } = useMemo(() => period(params, now(), DEFAULT_RANGE), [params.toString()]);
+  const { from, to } = usePeriod(params, { fallback: DEFAULT_RANGE });
   const map = useAsk("map", { from, to }, { everyMs: 10_000 });
   const routes = useAsk("red", { by: "route", from, to }, { everyMs: 10_000 });
   const drawn = useMemo(() => map.data && layout(map.data), [map.data]);
@@ -25,8 +25,8 @@ export function ServiceMap({ params }) {
   return html`
     <div class="heading"><h1>Service map</h1><${Period} params=${params} fallback=${DEFAULT_RANGE} /></div>
     <div class="page">
-      <section class="panel" aria-label="Map"><div class="map" tabindex="0" role="region" aria-label="Map of services"><${Drawing} drawn=${drawn} seconds=${seconds} /></div></section>
-      ${routes.data?.rows.length > 0 && html`<section class="panel rows" aria-label="Routes"><h2>Routes</h2><div class="scroll" tabindex="0" role="region" aria-label="Routes"><${Routes} rows=${routes.data.rows} /></div></section>`}
+      <section class="panel" aria-label="Map"><div class="map" tabindex="0" role="group" aria-label="Map of services"><${Drawing} drawn=${drawn} seconds=${seconds} /></div></section>
+      ${routes.data?.rows.length > 0 && html`<section class="panel rows" aria-label="Routes"><h2>Routes</h2><div class="scroll" tabindex="0" role="group" aria-label="Routes"><${Routes} rows=${routes.data.rows} /></div></section>`}
     </div>`;
 }
 
@@ -46,10 +46,10 @@ function Drawing({ drawn, seconds }) {
       const body = html`<rect width=${NODE.width} height=${NODE.height} rx=${node.type === "service" ? 8 : 20} /><rect class="stripe" width="4" y="10" x="0" height=${NODE.height - 20} />
         <text class="node-name" x="14" y="21">${clipped(node.name, 22)}</text>
         <text class="node-facts" x="14" y="38">${KIND[node.type] ?? node.type} · ${amount(node.requests)}${bad ? ` · ${percent(node.errors / node.requests)} errors` : ""}</text>
-        <text class="node-facts" x="14" y="53">${node.p95_ms ? `p95 ${duration(node.p95_ms)}` : ""}</text><title>${node.name}</title>`;
+        <text class="node-facts" x="14" y="53">${node.p95_ms ? `p95 ${duration(node.p95_ms)}` : ""}</text><title>${node.name}${node.type === "service" ? ": its traces" : ""}</title>`;
       const place = `translate(${node.x} ${node.y})`;
       return node.type === "service"
-        ? html`<a key=${node.id} href=${url("/traces", { q: term("service", node.name) })} aria-label=${`Traces of ${node.name}`}><g class=${`node s${hue(node.name)} ${bad ? "bad-node" : ""}`} transform=${place} data-node=${node.name}>${body}</g></a>`
+        ? html`<a key=${node.id} href=${url("/traces", { q: term("service", node.name) })}><g class=${`node s${hue(node.name)} ${bad ? "bad-node" : ""}`} transform=${place} data-node=${node.name}>${body}</g></a>`
         : html`<g key=${node.id} class=${`node other ${bad ? "bad-node" : ""}`} transform=${place} data-node=${node.name}>${body}</g>`;
     })}
   </svg>`;

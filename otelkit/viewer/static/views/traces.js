@@ -1,11 +1,10 @@
 // The newest traces, streaming in.
-import { html, useEffect, useMemo, useState } from "../lib/html.js";
-import { ask, now, useAsk } from "../lib/api.js";
-import { period } from "../lib/filter.js";
+import { html, useEffect, useState } from "../lib/html.js";
+import { ask, useAsk } from "../lib/api.js";
 import { useBatches, useLive } from "../lib/live.js";
 import { Empty, Failed, Loading } from "../parts/empty.js";
 import { Duration, Meter, NPlusOne, Others, Service, Status, Time, traceUrl } from "../parts/marks.js";
-import { Pause, Tools } from "../parts/tools.js";
+import { Pause, Tools, usePeriod } from "../parts/tools.js";
 
 const PAGE = 100;
 const MOST_ROWS = 1000;
@@ -19,7 +18,7 @@ export function merged(old, more) {
 
 export function Traces({ params }) {
   const q = params.get("q") ?? "";
-  const { from, to } = useMemo(() => period(params, now()), [params.toString()]);
+  const { from, to } = usePeriod(params, { moving: false });
   const { data, error, loading, again } = useAsk("traces", { q, from, to, limit: PAGE });
   const [traces, setTraces] = useState([]);
   const [next, setNext] = useState(null);
