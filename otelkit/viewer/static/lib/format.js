@@ -37,6 +37,9 @@ export function amount(number) {
   return number === 0 ? "0" : String(Number(number.toPrecision(3)));
 }
 
+/** "1 span", "12.3k spans" */
+export const several = (number, one, many = `${one}s`) => `${amount(number)} ${number === 1 ? one : many}`;
+
 /** 12,345,678 */
 export const exact = (number) => (typeof number === "number" ? number.toLocaleString("en-US") : "–");
 

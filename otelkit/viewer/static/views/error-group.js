@@ -1,7 +1,7 @@
 // One kind of error: how often, where in the code, and the traces it broke.
 import { html } from "../lib/html.js";
 import { useAsk } from "../lib/api.js";
-import { amount, clock } from "../lib/format.js";
+import { clock, several } from "../lib/format.js";
 import { url } from "../lib/router.js";
 import { term } from "../lib/filter.js";
 import { Failed, Loading } from "../parts/empty.js";
@@ -15,7 +15,7 @@ export function ErrorGroup({ id }) {
     <div class="heading"><h1><span class="bad">${data.type}</span></h1><a href="/errors">All errors</a></div>
     <p class="heading">${data.message}</p>
     <div class="heading facts">
-      <span><b class="num">${amount(data.count)}</b> times</span><${Service} name=${data.service} />
+      <span><b class="num">${several(data.count, "time")}</b></span><${Service} name=${data.service} />
       <span>last <b><${Time} ms=${data.last_ms} /></b></span><span>first <b><${Time} ms=${data.first_ms} /></b></span>
       ${data.release && html`<span>release <b>${data.release}</b></span>`}
       <span>newest trace <${TraceLink} trace=${data.trace_id} span=${data.span_id} /></span>

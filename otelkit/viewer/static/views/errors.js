@@ -1,7 +1,7 @@
 // Exceptions in groups: one row for a kind of exception at a place, however often it happened.
 import { html } from "../lib/html.js";
 import { useAsk } from "../lib/api.js";
-import { amount } from "../lib/format.js";
+import { amount, several } from "../lib/format.js";
 import { useLive } from "../lib/live.js";
 import { url } from "../lib/router.js";
 import { Empty, Failed, Loading } from "../parts/empty.js";
@@ -48,6 +48,6 @@ export function Errors({ params }) {
 function NoErrors({ filtered }) {
   const { data } = useAsk("info");
   if (filtered || !data || data.rows.spans + data.rows.logs === 0) return html`<${Empty} what="errors" filtered=${filtered} />`;
-  return html`<div class="empty"><h2>No errors</h2><p class="muted">None among ${amount(data.rows.spans)} spans and ${amount(data.rows.logs)} logs. An exception shows up here with its stack and the newest trace.</p>
+  return html`<div class="empty"><h2>No errors</h2><p class="muted">None among ${several(data.rows.spans, "span")} and ${several(data.rows.logs, "log")}. An exception shows up here with its stack and the newest trace.</p>
     <a href=${url("/traces")}>To the traces</a></div>`;
 }

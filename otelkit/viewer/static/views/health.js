@@ -1,7 +1,7 @@
 // Does the telemetry itself arrive? What this viewer took in, and each process's ledger.
 import { html, useContext } from "../lib/html.js";
 import { useAsk } from "../lib/api.js";
-import { amount, bytes, duration, exact } from "../lib/format.js";
+import { amount, bytes, duration, exact, several } from "../lib/format.js";
 import { Command, Empty, endpoint, Failed, Info, Loading } from "../parts/empty.js";
 import { Service, Time } from "../parts/marks.js";
 import { Pairs } from "../parts/pairs.js";
@@ -19,7 +19,7 @@ export function Health() {
         <span class=${`chip ${info?.behind ? "warn" : "ok"}`}>${info?.behind ? "behind: senders wait" : "keeps up"}</span></header>
         <div class="body facts">
           ${info && html`<span>up <b>${duration(info.now_ms - info.started_ms)}</b></span><span>OTLP/HTTP <b class="mono">${info.otlp.http}</b></span>${info.otlp.grpc && html`<span>OTLP/gRPC <b class="mono">${info.otlp.grpc}</b></span>`}
-          <span>kept in <b>${info.database ?? "memory"}</b>, <b>${bytes(info.bytes)}</b></span><span><b class="num">${amount(info.rows.spans)}</b> spans</span><span><b class="num">${amount(info.rows.logs)}</b> logs</span><span><b class="num">${amount(info.rows.points)}</b> points</span>`}
+          <span>kept in <b>${info.database ?? "memory"}</b>, <b>${bytes(info.bytes)}</b></span><span><b class="num">${several(info.rows.spans, "span")}</b></span><span><b class="num">${several(info.rows.logs, "log")}</b></span><span><b class="num">${several(info.rows.points, "point")}</b></span>`}
           <${Counts} title="received" counts=${data.viewer.received} /><${Counts} title="rejected" counts=${data.viewer.rejected} bad /><${Counts} title="dropped for room" counts=${data.viewer.dropped} />
         </div>
       </section>

@@ -1,7 +1,7 @@
 // One metric: its series by label, for histograms percentiles and the heat map, with dots that open traces.
 import { html, useMemo } from "../lib/html.js";
 import { useAsk } from "../lib/api.js";
-import { measured } from "../lib/format.js";
+import { measured, several } from "../lib/format.js";
 import { setParams } from "../lib/router.js";
 import { Chart, colour } from "../parts/chart.js";
 import { Failed, Loading } from "../parts/empty.js";
@@ -60,7 +60,7 @@ function Keys({ series }) {
 function Exemplars({ list, show }) {
   if (!list.length) return null;
   const largest = [...list].sort((a, b) => b.value - a.value).slice(0, MOST_EXEMPLARS);
-  return html`<details class="exemplars"><summary>${list.length} exemplars</summary>
+  return html`<details class="exemplars"><summary>${several(list.length, "exemplar")}</summary>
     <table class="narrow"><tbody>${largest.map(
       (one, i) => html`<tr key=${i}><td><${Time} ms=${one.time_ms} relative=${false} /></td><td class="right num">${show(one.value)}</td><td><${TraceLink} trace=${one.trace_id} span=${one.span_id} /></td>
         <td class="muted">${Object.values(one.labels ?? {}).join(" · ")}</td></tr>`,

@@ -1,7 +1,7 @@
 // One trace: its head, the waterfall with details, or its logs.
 import { html, useEffect, useMemo, useState } from "../lib/html.js";
 import { now, useAsk } from "../lib/api.js";
-import { duration } from "../lib/format.js";
+import { duration, several } from "../lib/format.js";
 import { go, setParams, url } from "../lib/router.js";
 import { Failed, Loading } from "../parts/empty.js";
 import { LogLine } from "../parts/log-line.js";
@@ -71,7 +71,7 @@ function Shown({ trace, params }) {
     </div>
     <div class="heading facts">
       <span><${Time} ms=${trace.start_ms} /></span><span><b class="num">${duration(tree.end - tree.start)}</b></span>
-      <span><b class="num">${trace.spans.length}</b> spans</span>
+      <span><b class="num">${several(trace.spans.length, "span")}</b></span>
       ${errors > 0 && html`<span class="bad"><b class="num bad">${errors}</b> with errors</span>`}
       ${services(trace).map(([name, count]) => html`<span key=${name} class="nowrap"><${Service} name=${name} /> <span class="num">${count}</span></span>`)}
     </div>
