@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import typer
 
-from otelkit.cli import auto, env, monitor, recover, run, status, ui
+from otelkit.cli import auto, env, monitor, recover, run, status, tail, transfer, ui
 
 app = typer.Typer(
     name="otelkit",
@@ -21,6 +21,9 @@ app.command("env")(env.env)
 app.command("status")(status.status)
 app.command("recover")(recover.recover)
 app.command("ui")(ui.ui)
+app.command("tail")(tail.tail)
+app.command("export")(transfer.export_command)
+app.command("import")(transfer.import_command)
 app.add_typer(auto.app, name="auto")
 app.add_typer(monitor.app, name="monitor")
 

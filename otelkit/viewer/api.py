@@ -18,6 +18,7 @@ from otelkit.viewer.filter import LONGEST, FilterError, parse
 from otelkit.viewer.reading import (
     completion,
     errors,
+    export,
     health,
     logs,
     metrics,
@@ -217,6 +218,19 @@ async def live(request: Request) -> Response:
     return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
+def export_lines(request: Request) -> Response:
+    """GET /api/v1/export."""
+    try:
+        trace_id = bytes.fromhex(request.query_params.get("trace", ""))
+        asked = question(request)
+    except (ValueError, Refused) as error:
+        return error_answer(str(error), 400)
+    if len(trace_id) not in (0, 16):
+        return error_answer("a trace's id has 32 hex digits", 400)
+    lines = export.export(request.app.state.store, asked, trace_id or None)
+    return StreamingResponse(lines, media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
+
+
 def not_found(request: Request) -> Response:
     """What no endpoint is at."""
     return error_answer("there is no such endpoint: docs/viewer/api.md lists them", 404)
@@ -244,6 +258,7 @@ def routes() -> list[BaseRoute]:
     return [
         Route("/api/v1/info", info),
         Route("/api/v1/live", live),
+        Route("/api/v1/export", export_lines),
         Route("/api/v1/sql", run_sql, methods=["POST"]),
         *(Route(f"/api/v1/{path}", answering(answer)) for path, answer in ANSWERS.items()),
         Route("/api/{path:path}", not_found),

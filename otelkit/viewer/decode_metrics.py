@@ -21,6 +21,7 @@ _INT64 = struct.Struct("<q")
 _MOST_NS = (1 << 63) - 1
 _NO_VALUE = 1  # a point's flag: no recorded value
 _DELTA = 1
+_MOST_COUNT = (1 << 64) - 1
 _MOST_BUCKETS = 2_000
 _KINDS = {5: "gauge", 7: "sum", 9: "histogram", 10: "exponential_histogram", 11: "summary"}
 # Where the fields of the five kinds of points stand: attributes, exemplars, flags.
@@ -35,7 +36,7 @@ def decode_metrics(body: bytes, attributes: Attributes, batch: Batch) -> None:
     try:
         for resource, _, (start, end) in resources(body, batch):
             _metric(body[start:end], resource, attributes, batch)
-    except (IndexError, struct.error, OverflowError) as error:
+    except (IndexError, TypeError, struct.error, OverflowError) as error:
         raise Malformed("truncated") from error
     except Malformed:
         raise
@@ -102,8 +103,8 @@ def _point(
             fields[field] = value
     if fields.get(flags_at, 0) == _NO_VALUE:
         return
-    at = min(int.from_bytes(fields.get(3, b""), "little") or time.time_ns(), _MOST_NS)
-    start = min(int.from_bytes(fields.get(2, b""), "little"), _MOST_NS)
+    at = min(_fixed(fields, 3) or time.time_ns(), _MOST_NS)
+    start = min(_fixed(fields, 2), _MOST_NS)
     number_value = count = total = bounds = counts = None
     labels = ",".join(sorted(pairs))
     name, unit, monotonic, description = about
@@ -112,7 +113,7 @@ def _point(
         if number_value is None:
             return
     else:
-        count = int.from_bytes(fields.get(4, b""), "little")
+        count = _fixed(fields, 4)
         total = _DOUBLE.unpack(fields[5])[0] if 5 in fields else None
         if number == 9:
             counts = [each for (each,) in _packed(repeated.get(6, []), struct.Struct("<Q"))]
@@ -132,6 +133,16 @@ def _point(
         name, _KINDS[number], at, start, series, delta, number_value, count, total, bounds, counts,
         json.dumps(exemplars, separators=(",", ":")) if exemplars else None,
     ))  # fmt: skip
+
+
+def _fixed(fields: dict[int, Any], number: int) -> int:
+    """A fixed64; 0 where it is not there."""
+    found = fields.get(number)
+    if found is None:
+        return 0
+    if not isinstance(found, bytes) or len(found) != 8:
+        raise Malformed("a fixed64 of another size")
+    return int.from_bytes(found, "little")
 
 
 def _series_id(resource: int, name: str, kind: str, labels: str) -> int:
@@ -157,7 +168,7 @@ def _exemplar(encoded: bytes, attributes: Attributes) -> dict[str, Any]:
         else:
             fields[field] = value
     return {
-        "time_ns": min(int.from_bytes(fields.get(2, b""), "little"), _MOST_NS),
+        "time_ns": min(_fixed(fields, 2), _MOST_NS),
         "value": _number(fields, 3, 6),
         "trace_id": bytes(fields.get(5, b"")).hex(),
         "span_id": bytes(fields.get(4, b"")).hex(),
@@ -175,10 +186,10 @@ def _explicit(fields: dict[int, Any]) -> tuple[list[float], list[int]]:
     scale = _zigzag(fields.get(6, 0))
     offset, positive = _buckets(fields.get(8, b""))
     _, negative = _buckets(fields.get(9, b""))
-    zero = int.from_bytes(fields.get(7, b""), "little")
+    zero = _fixed(fields, 7)
     base_log = 2.0**-scale
     bounds: list[float] = [0.0]
-    counts: list[int] = [sum(negative) + zero]
+    counts: list[int] = [min(sum(negative) + zero, _MOST_COUNT)]
     for place, count in enumerate(positive[:_MOST_BUCKETS]):
         exponent = (offset + place) * base_log
         if abs(exponent) > 1000:

@@ -133,9 +133,12 @@ class _Parser:
         if depth > _DEEPEST:
             raise FilterError("nested too deeply", self.position)
         found = [self._together(depth)]
-        while self._word("OR"):
+        while True:
+            at = self.position
+            if not self._word("OR"):
+                break
             if found[-1] == EVERYTHING:
-                raise FilterError("nothing stands before OR", self.position)
+                raise FilterError("nothing stands before OR", at)
             found.append(self._together(depth))
             if found[-1] == EVERYTHING:
                 raise FilterError("nothing stands after OR", self.position)

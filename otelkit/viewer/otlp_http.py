@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import cast
 
 from starlette.requests import ClientDisconnect, Request
@@ -20,6 +21,8 @@ PROTOBUF, JSON = "application/x-protobuf", "application/json"
 SIGNALS: tuple[Signal, ...] = ("traces", "metrics", "logs")
 _REJECTED_FIELDS = {"traces": "rejectedSpans", "metrics": "rejectedDataPoints", "logs": "rejectedLogRecords"}
 _BODY_TIMEOUT_S = 30.0
+_MOST_READ_BYTES = 64 << 20
+_INFLATES = 8  # how much larger than its body a compressed request is taken to be until it is known
 _UNKNOWN_BYTES = 1 << 20  # reserved for a body that does not say its size
 
 
@@ -33,15 +36,19 @@ async def export(request: Request) -> Response:
     if kind not in (PROTOBUF, JSON):
         return _refused(receiver, JSON, 415, f"the content type is {PROTOBUF} or {JSON}", "content_type")
     length = request.headers.get("content-length", "")
+    encoding = request.headers.get("content-encoding", "")
     size = min(int(length), MOST_BODY_BYTES) if length.isdigit() and len(length) < 20 else _UNKNOWN_BYTES
+    size *= _INFLATES if encoding else 1
     try:
         receiver.admit(size)
     except Behind:
+        with suppress(TooLarge, ClientDisconnect, asyncio.TimeoutError, TimeoutError):
+            await asyncio.wait_for(_body(request, keep=False), _BODY_TIMEOUT_S)
         answer = _answer(kind, 429, "the viewer writes as fast as it can: send it again")
         answer.headers["Retry-After"] = str(RETRY_AFTER_S)
         return answer
     try:
-        body = await asyncio.wait_for(_body(request, receiver), _BODY_TIMEOUT_S)
+        body = await asyncio.wait_for(_body(request), _BODY_TIMEOUT_S)
     except (TooLarge, ClientDisconnect, asyncio.TimeoutError, TimeoutError) as error:
         receiver.release(size)
         return _not_come(receiver, kind, error)
@@ -49,7 +56,6 @@ async def export(request: Request) -> Response:
         receiver.release(size)
         raise
     convert = to_protobuf if kind == JSON else None
-    encoding = request.headers.get("content-encoding", "")
     try:
         batch = await asyncio.get_running_loop().run_in_executor(
             receiver.executor, lambda: receiver.take(signal, body, size, encoding=encoding, convert=convert)
@@ -63,15 +69,21 @@ async def export(request: Request) -> Response:
     return _taken(kind, signal, batch)
 
 
-async def _body(request: Request, receiver: Receiver) -> bytes:
-    """The body; raises TooLarge as soon as it is known to be."""
+async def _body(request: Request, *, keep: bool = True) -> bytes:
+    """The body, or nothing of it; raises TooLarge.
+
+    It is read to its end even where it is not kept: a client that is cut off while it sends sees no answer.
+    """
     parts = []
     size = 0
     async for part in request.stream():
         size += len(part)
-        if size > MOST_BODY_BYTES:
-            raise TooLarge(f"the body is larger than {MOST_BODY_BYTES} bytes")
-        parts.append(part)
+        if size > _MOST_READ_BYTES:
+            break
+        if keep and size <= MOST_BODY_BYTES:
+            parts.append(part)
+    if size > MOST_BODY_BYTES:
+        raise TooLarge(f"the body is larger than {MOST_BODY_BYTES} bytes")
     return b"".join(parts)
 
 

@@ -1,0 +1,179 @@
+"""How many spans a second `otelkit ui` takes and writes, and how fast it answers meanwhile and afterwards.
+
+    python -m benchmarks.viewer --seconds 60
+
+One sender posts requests of 512 spans with 12 attributes each over HTTP, with gzip, to a database in a folder, while a
+live page is open. 429 is waited for, as a sender does. What is printed is of this machine, sender and all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import http.client
+import json
+import os
+import random
+import tempfile
+import threading
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from otelkit.delivery.wire import pack_fixed64, sized, utf8, varint
+from tests.viewer.backend import Backend, running_backend
+
+SPANS = 512
+SPANS_A_TRACE = 8
+_QUESTIONS = {
+    "list of traces": "traces",
+    "RED by route": "red",
+    "service map": "map",
+    "errors": "errors",
+    "statements": "queries",
+    "attribute, last hour": "traces?q=user.id:4711",
+    "slow requests": "traces?q=duration%3E95ms+kind:server",
+}
+
+
+def _attribute(key: str, value: str | int) -> bytes:
+    content = sized(b"\x0a", utf8(value)) if isinstance(value, str) else b"\x18" + varint(value)
+    return sized(b"\x4a", sized(b"\x0a", utf8(key)) + sized(b"\x12", content))
+
+
+def _rest(place: int) -> bytes:
+    """A span but its ids and times."""
+    server = place % SPANS_A_TRACE == 0
+    specific: dict[str, str | int] = (
+        {"http.route": f"/orders/{{{place % 30}}}", "url.path": f"/orders/{random.randrange(10**9)}"}
+        if server
+        else {"db.system.name": "postgresql", "db.query.text": f"SELECT * FROM t{place % 40} WHERE id = ?"}
+    )
+    attributes: dict[str, str | int] = {
+        **specific,
+        "http.request.method": "GET",
+        "url.scheme": "http",
+        "server.address": "db" if not server else "localhost",
+        "server.port": 8000,
+        "http.response.status_code": 200,
+        "user_agent.original": "curl/8.0",
+        "client.address": "127.0.0.1",
+        "network.protocol.version": "1.1",
+        "plan": "pro",
+        "user.id": random.randrange(100_000),
+    }
+    name = sized(b"\x2a", utf8(f"GET /orders/{place % 30}" if server else "SELECT"))
+    status = sized(b"\x7a", b"\x18\x02") if place % 100 == 0 else b""
+    kind = b"\x30" + varint(2 if server else 3)
+    return name + kind + b"".join(_attribute(key, value) for key, value in attributes.items()) + status
+
+
+RESTS = [_rest(place) for place in range(SPANS * 20)]
+RESOURCE = sized(b"\x0a", sized(b"\x0a", sized(b"\x0a", b"service.name") + sized(b"\x12", sized(b"\x0a", b"bench"))))
+
+
+def request(number: int) -> bytes:
+    """The next request: new traces, of now."""
+    parts = []
+    first = number * SPANS % len(RESTS)
+    now = time.time_ns()
+    trace_id = root = b""
+    for place in range(SPANS):
+        span_id = os.urandom(8)
+        begins = place % SPANS_A_TRACE == 0
+        if begins:
+            trace_id, root = os.urandom(16), span_id
+        start = now + place * 1000
+        head = b"\x0a\x10" + trace_id + b"\x12\x08" + span_id + (b"" if begins else b"\x22\x08" + root)
+        times = b"\x39" + pack_fixed64(start) + b"\x41" + pack_fixed64(start + random.randrange(10**5, 10**8))
+        parts.append(sized(b"\x12", head + times + RESTS[first + place]))
+    return gzip.compress(sized(b"\x0a", RESOURCE + sized(b"\x12", b"".join(parts))), 1)
+
+
+class Page(threading.Thread):
+    """An open live page."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self._url = url
+        self.events = 0
+
+    def run(self) -> None:
+        """Reads until the server ends."""
+        try:
+            with urllib.request.urlopen(f"{self._url}/api/v1/live", timeout=60) as stream:
+                for line in stream:
+                    self.events += line.startswith(b"event: ")
+        except OSError:
+            return
+
+
+def send(url: str, seconds: float, most: int) -> tuple[int, int, float]:
+    """Posts until the time is over or so many spans were taken: how many, how many refusals, seconds."""
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=60)
+    headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
+    taken = refused = number = 0
+    began = time.monotonic()
+    while time.monotonic() - began < seconds and taken < most:
+        body = request(number)
+        number += 1
+        while True:
+            connection.request("POST", "/v1/traces", body, headers)
+            answer = connection.getresponse()
+            answer.read()
+            if answer.status == 200:
+                taken += SPANS
+                break
+            refused += 1
+            time.sleep(float(answer.headers.get("Retry-After", 1)))
+    return taken, refused, time.monotonic() - began
+
+
+def ask(backend: Backend, question: str) -> tuple[float, Any]:
+    """How long an answer takes, in ms: the median of three."""
+    times = []
+    found: Any = None
+    for _ in range(3):
+        began = time.perf_counter()
+        with urllib.request.urlopen(f"{backend.url}/api/v1/{question}", timeout=60) as answer:
+            found = json.load(answer)
+        times.append((time.perf_counter() - began) * 1000)
+    return sorted(times)[1], found
+
+
+def main() -> None:
+    """Runs it and prints what was measured."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--spans", type=int, default=1 << 40, help="end after so many")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, running_backend(Path(name), "--db", f"{name}/db") as backend:
+        viewer = psutil.Process(backend.process.pid)
+        page = Page(backend.url)
+        page.start()
+        cpu, own = viewer.cpu_times(), time.process_time()
+        taken, refused, took_s = send(backend.url, arguments.seconds, arguments.spans)
+        backend.wait(lambda: backend.get("info")["rows"]["spans"] >= taken, "all is written", 120)
+        after = viewer.cpu_times()
+        used = after.user + after.system - cpu.user - cpu.system
+        info = backend.get("info")
+        print(f"{taken} spans in {took_s:.1f} s: {taken / took_s:.0f} spans/s, {refused} times told to wait")
+        print(
+            f"CPU a span: viewer {used / taken * 1e6:.1f} us, sender {(time.process_time() - own) / taken * 1e6:.1f} us"
+        )
+        print(
+            f"memory of the viewer: {viewer.memory_info().rss >> 20} MB; on disk {info['bytes'] / taken:.0f} bytes a span"
+        )
+        print(f"events of the live page: {page.events}")
+        for name, question in _QUESTIONS.items():
+            print(f"{name}: {ask(backend, question)[0]:.0f} ms")
+        trace_id = ask(backend, "traces?limit=1")[1]["traces"][0]["trace_id"]
+        print(f"a trace by its id: {ask(backend, f'traces/{trace_id}')[0]:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
