@@ -165,9 +165,8 @@ def main() -> None:
         print(
             f"CPU a span: viewer {used / taken * 1e6:.1f} us, sender {(time.process_time() - own) / taken * 1e6:.1f} us"
         )
-        print(
-            f"memory of the viewer: {viewer.memory_info().rss >> 20} MB; on disk {info['bytes'] / taken:.0f} bytes a span"
-        )
+        print(f"memory of the viewer: {viewer.memory_info().rss >> 20} MB")
+        print(f"on disk: {info['bytes'] / taken:.0f} bytes a span")
         print(f"events of the live page: {page.events}")
         for name, question in _QUESTIONS.items():
             print(f"{name}: {ask(backend, question)[0]:.0f} ms")

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import duckdb
+import pyarrow.compute as pc
 
 from otelkit.viewer.filter import EVERYTHING, Filter, FilterError
 from otelkit.viewer.filter_sql import condition
@@ -27,6 +28,7 @@ from otelkit.viewer.tables import Tables
 
 _MOST_WAITING = 500  # events a reader has not taken yet
 _MOST_TRACES, _MOST_LOGS, _MOST_ERRORS = 50, 100, 20  # of one batch: nobody reads more a fifth of a second
+_MOST_LOOKED_AT = 1_000  # spans of one batch, the last ones
 _STATS_EVERY_S = 2.0
 
 
@@ -142,11 +144,12 @@ def _news(cursor: Cursor, tables: Tables, found: Filter) -> tuple[list[tuple[str
     missed = 0
     if "spans" in tables:
         spans = tables["spans"]
-        ids = list(dict.fromkeys(reversed(spans.column("trace_id").to_pylist())))
-        missed += max(0, len(ids) - _MOST_TRACES)
-        floor_ns = min(spans.column("start_ns").to_pylist())
+        newest = spans.slice(max(0, spans.num_rows - _MOST_LOOKED_AT))
+        ids = list(dict.fromkeys(reversed(newest.column("trace_id").to_pylist())))[:_MOST_TRACES]
+        missed += pc.count_distinct(spans.column("trace_id")).as_py() - len(ids)
+        floor_ns = pc.min(newest.column("start_ns")).as_py()
         with contextlib.suppress(FilterError):  # a filter of logs
-            events += [("trace", each) for each in matching(cursor, ids[:_MOST_TRACES], found, floor_ns)]
+            events += [("trace", each) for each in matching(cursor, ids, found, floor_ns)]
     if "logs" in tables:
         logs = _logs(cursor, tables["logs"].num_rows, found)
         missed += max(0, tables["logs"].num_rows - _MOST_LOGS) if found == EVERYTHING else 0

@@ -73,7 +73,7 @@ def _logs() -> ExportLogsServiceRequest:
     one.resource.attributes.add(key="service.name").value.string_value = "shop"
     scope = one.scope_logs.add()
     for text, severity, trace in (("charged 100 %", 9, 1), ("card declined", 17, 10)):
-        record = scope.log_records.add(severity_number=severity, time_unix_nano=int(NOW * 1e9))  # type: ignore[arg-type]
+        record = scope.log_records.add(severity_number=severity, time_unix_nano=int(NOW * 1e9))
         record.body.string_value = text
         record.trace_id, record.span_id = trace.to_bytes(16, "big"), trace.to_bytes(8, "big")
         record.attributes.add(key="user.plan").value.string_value = "pro"
@@ -87,10 +87,10 @@ def _metrics() -> ExportMetricsServiceRequest:
         one.resource.attributes.add(key=key).value.string_value = value
     scope = one.scope_metrics.add()
     counter = scope.metrics.add(name="orders.placed", unit="{order}", description="Orders.")
-    counter.sum.aggregation_temporality = 2  # type: ignore[assignment]
+    counter.sum.aggregation_temporality = 2
     counter.sum.is_monotonic = True
     histogram = scope.metrics.add(name="price.duration", unit="s")
-    histogram.histogram.aggregation_temporality = 2  # type: ignore[assignment]
+    histogram.histogram.aggregation_temporality = 2
     ledger = scope.metrics.add(name="otelkit.records", unit="{record}")
     start = int((NOW - 100) * 1e9)
     for n in range(5):

@@ -24,7 +24,7 @@ from otelkit.viewer.transcode import to_protobuf
 from otelkit.viewer.values import Attributes, Malformed
 
 DECODERS = {"traces": decode_spans, "logs": decode_logs, "metrics": decode_metrics}
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 SCALARS = st.one_of(
     TEXT, st.booleans(), st.integers(-(1 << 63), (1 << 63) - 1), st.floats(allow_nan=False, allow_infinity=False)
 )
@@ -145,7 +145,7 @@ def _real() -> dict[str, bytes]:
     fill(span.attributes.add(key="deep").value, {"a": [1, {"b": 2.5}]})
     fill(span.events.add(name="exception").attributes.add(key="exception.type").value, "E")
     logs = ExportLogsServiceRequest()
-    record = logs.resource_logs.add().scope_logs.add().log_records.add(severity_number=9)  # type: ignore[arg-type]
+    record = logs.resource_logs.add().scope_logs.add().log_records.add(severity_number=9)
     fill(record.body, {"a": 1})
     fill(record.attributes.add(key="exception.type").value, "E")
     metrics = ExportMetricsServiceRequest()

@@ -44,7 +44,7 @@ def test_any_text_is_a_filter_or_a_filter_error(query: str) -> None:
     try:
         found = parse(query)
         for target in ("spans", "logs"):
-            condition(found, target)  # type: ignore[arg-type]
+            condition(found, target)
     except FilterError as error:
         at = error.at
     else:
@@ -66,7 +66,7 @@ def test_what_a_filter_becomes_is_sql(store: Store, found: Filter) -> None:
     with store.cursor() as cursor:
         for target in ("spans", "logs"):
             try:
-                sql, values = condition(found, target)  # type: ignore[arg-type]
+                sql, values = condition(found, target)
             except FilterError:
                 continue
             assert sql.count("?") == len(values)

@@ -157,13 +157,13 @@ def test_a_disk_that_is_full_is_said_once_and_writing_goes_on_when_there_is_room
         backend.wait_for_rows(spans=1)
         process = psutil.Process(backend.process.pid)
         size = max(path.stat().st_size for path in folder.iterdir() if path.is_file())
-        process.rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))  # type: ignore[attr-defined]
+        process.rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
         for n in range(2):
             backend.send(spans_request(*(span("lost", trace=10 + n, number=k + 1, x="y" * 999) for k in range(200))))
             backend.wait(lambda n=n: lost(backend) == 200 * (n + 1), "what was lost is counted")  # type: ignore[misc]
         assert [row["name"] for row in backend.get("traces")["traces"]] == ["before"]
         assert backend.get("info")["behind"] is True
-        process.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))  # type: ignore[attr-defined]
+        process.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
         backend.send(spans_request(span("after", trace=99)))
         backend.wait(lambda: not backend.get("info")["behind"], "writing goes on")
         assert {row["name"] for row in backend.get("traces")["traces"]} == {"before", "after"}

@@ -16,15 +16,16 @@ from otelkit.viewer.rollups import N_PLUS_ONE
 
 _FIRST_WINDOW_NS = 60_000_000_000
 _WIDER = 8
+_OLDER_NS = 600_000_000_000
 
 _SUMMARIES = """
     SELECT trace_id, min(start_ns) AS start_ns, max(end_ns) AS end_ns, sum(spans)::BIGINT AS spans,
         sum(errors)::BIGINT AS errors, list_sort(list_distinct(flatten(list(services)))) AS services,
         max(repeated) AS repeated, arg_min(head, head_rank) AS head
-    FROM viewer.trace_parts WHERE trace_id IN (SELECT unnest(?)) GROUP BY trace_id
+    FROM viewer.trace_parts WHERE start_ns >= ? AND trace_id IN (SELECT unnest(?)) GROUP BY trace_id
 """
 _REPEATED = f"""
-    SELECT trace_id FROM viewer.repeats WHERE trace_id IN (SELECT unnest(?))
+    SELECT trace_id FROM viewer.repeats WHERE last_ns >= ? AND trace_id IN (SELECT unnest(?))
     GROUP BY trace_id, parent_id, statement HAVING sum(count) >= {N_PLUS_ONE}
 """
 
@@ -54,15 +55,19 @@ def traces(cursor: Cursor, question: Question) -> dict[str, Any]:
 
 
 def matching(cursor: Cursor, ids: Sequence[bytes], found: Filter, floor_ns: int) -> list[dict[str, Any]]:
-    """Those of some traces that a filter lists for spans that started since, as the list shows them."""
+    """Those of some traces that a filter lists for spans that started since, as the list shows them.
+
+    What of them is older than ten minutes before is left out: the whole of the table would have to be looked at.
+    """
     if found != EVERYTHING:
         sql, values = _matched(found, floor_ns)
         rows = cursor.rows(
-            f"SELECT DISTINCT trace_id FROM viewer.trace_parts WHERE trace_id IN (SELECT unnest(?)) AND {sql}",
-            [list(ids), *values],
+            "SELECT DISTINCT trace_id FROM viewer.trace_parts"
+            f" WHERE start_ns >= ? AND trace_id IN (SELECT unnest(?)) AND {sql}",
+            [floor_ns, list(ids), *values],
         )
         ids = [row["trace_id"] for row in rows]
-    return [_shown(each) for each in _summaries(cursor, ids)] if ids else []
+    return [_shown(each) for each in _summaries(cursor, ids, floor_ns - _OLDER_NS)] if ids else []
 
 
 def _within(cursor: Cursor, question: Question, floor_ns: int, before: tuple[int, str]) -> list[dict[str, Any]]:
@@ -106,11 +111,11 @@ def _matched(found: Filter, floor_ns: int) -> tuple[str, list[Any]]:
     return " AND ".join(parts), values
 
 
-def _summaries(cursor: Cursor, ids: Sequence[bytes]) -> list[dict[str, Any]]:
+def _summaries(cursor: Cursor, ids: Sequence[bytes], floor_ns: int = 0) -> list[dict[str, Any]]:
     if not ids:
         return []
-    found = cursor.rows(_SUMMARIES, [list(ids)])
-    repeated = {row["trace_id"] for row in cursor.rows(_REPEATED, [list(ids)])}
+    found = cursor.rows(_SUMMARIES, [floor_ns, list(ids)])
+    repeated = {row["trace_id"] for row in cursor.rows(_REPEATED, [floor_ns, list(ids)])}
     for each in found:
         each["n_plus_one"] = bool(each["repeated"]) or each["trace_id"] in repeated
     return found
