@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    CDPSession,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Request,
+    sync_playwright,
+)
 
 ROOT = Path(__file__).parents[3]
 ARTEFACTS = ROOT / ".artefacts" / "viewer"
@@ -52,6 +61,7 @@ class Window:
         self.page: Page = self.context.new_page()
         self.page.set_default_timeout(15_000)
         self.wrong: list[str] = []
+        self._work: CDPSession | None = None
         self.page.on("console", self._said)
         self.page.on("pageerror", lambda error: self.wrong.append(f"exception: {error}"))
         self.page.on("request", self._asked)
@@ -79,6 +89,14 @@ class Window:
         """Keeps what is seen."""
         ARTEFACTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=ARTEFACTS / f"{name}.png")
+
+    def worked_s(self) -> float:
+        """How long the page's thread has worked at scripts, styles and layout: not how long it waited for a processor."""
+        if self._work is None:
+            self._work = self.context.new_cdp_session(self.page)
+            self._work.send("Performance.enable", {"timeDomain": "threadTicks"})
+        metrics = {each["name"]: each["value"] for each in self._work.send("Performance.getMetrics")["metrics"]}
+        return float(sum(metrics[f"{part}Duration"] for part in ("Script", "RecalcStyle", "Layout")))
 
     def axe(self) -> list[str]:
         """What axe finds that is serious or worse, one line each."""

@@ -6,7 +6,7 @@ import { NPlusOne } from "../parts/marks.js";
 import { isOpen, joined, matches, own, rows, spansOf, ticks, toShow } from "./trace-tree.js";
 
 const ROW_REM = 1.9;
-const SPARE_ROWS = 8;
+const SPARE_ROWS = 4;
 const INDENT_REM = 0.9;
 const DEEPEST_INDENT = 24;
 
@@ -114,6 +114,8 @@ export function Waterfall({ tree, selected, onSelect, needle, toggled, onToggled
   const length = tree.end - tree.start;
   const first = Math.max(0, Math.floor(sight.top / sight.row) - SPARE_ROWS);
   const last = Math.min(shown.length, Math.ceil((sight.top + sight.height) / sight.row) + SPARE_ROWS);
+  // A row that scrolls out lends its elements to the one that scrolls in: changing them is cheaper than making new ones.
+  const slots = Math.ceil(sight.height / sight.row) + 2 * SPARE_ROWS + 1;
   const marks = ticks(length, Math.max(2, Math.floor(sight.width / 220)));
 
   return html`<div
@@ -130,7 +132,7 @@ export function Waterfall({ tree, selected, onSelect, needle, toggled, onToggled
       <div class="lines" aria-hidden="true">${marks.map((mark) => html`<i key=${mark} style=${{ left: `${(mark / length) * 100}%` }}></i>`)}</div>
       ${shown.slice(first, last).map((row, i) =>
         Row({
-          ...row, tree, length, index: first + i, height: sight.row, logs: logCounts.get(row.node.key) ?? 0,
+          ...row, tree, length, index: first + i, slot: (first + i) % slots, height: sight.row, logs: logCounts.get(row.node.key) ?? 0,
           isCursor: row.node.key === cursor, isSelected: row.node.key === selected,
           found: needle ? matches(row.node, needle) : null,
           onOpen: () => {
@@ -154,14 +156,14 @@ function find(tree, key) {
   return member?.parent?.group ? member.parent : null;
 }
 
-function Row({ node, depth, open, tree, length, index, height, logs, isCursor, isSelected, found, onOpen, onToggle }) {
+function Row({ node, depth, open, tree, length, index, slot, height, logs, isCursor, isSelected, found, onOpen, onToggle }) {
   const spans = spansOf(node);
   const service = spans[0].service;
   const bad = spans.some((span) => span.status === "error");
   const critical = spans.some((span) => span.critical);
   const events = node.span?.events?.length ?? 0;
   return html`<div
-    key=${node.key} id=${`row-${node.key}`} role="row" aria-level=${depth} aria-rowindex=${index + 2} aria-selected=${String(isSelected)}
+    key=${slot} id=${`row-${node.key}`} role="row" aria-level=${depth} aria-rowindex=${index + 2} aria-selected=${String(isSelected)}
     aria-expanded=${node.children.length ? String(open) : null} data-span=${node.key}
     class=${classes("span-row", `s${hue(service)}`, isCursor && "cursor", isSelected && "selected", found && "found", found === false && "dim")}
     style=${{ transform: `translateY(${index * height}px)`, height: `${height}px` }} onClick=${onOpen}
@@ -214,7 +216,7 @@ function Bars({ node, spans, tree, length, bad, critical }) {
   return html`
     ${wait > 0 && html`<i class="wait" title=${`waited ${duration(wait)} in the queue`} style=${place([start - wait, start])}></i>`}
     <i class="whole" style=${place([start, end])}></i>
-    ${solid.map((interval) => html`<i key=${interval[0]} class=${bad ? "solid bad-bar" : "solid"} style=${place(interval)}></i>`)}
+    ${solid.map((interval, i) => html`<i key=${i} class=${bad ? "solid bad-bar" : "solid"} style=${place(interval)}></i>`)}
     ${critical && html`<i class="critical" title="on the critical path" style=${place([start, end])}></i>`}
     <span class=${`spent num ${where}`} style=${textAt}>${duration(spent)}${wait > 0 ? ` · waited ${duration(wait)}` : ""}</span>
   `;
