@@ -91,7 +91,7 @@ class Window:
         self.page.screenshot(path=ARTEFACTS / f"{name}.png")
 
     def worked_s(self) -> float:
-        """How long the page's thread has worked at scripts, styles and layout: not how long it waited for a processor."""
+        """How long the page's thread has worked at scripts, styles and layout, waits for a processor left out."""
         if self._work is None:
             self._work = self.context.new_cdp_session(self.page)
             self._work.send("Performance.enable", {"timeDomain": "threadTicks"})
