@@ -59,25 +59,27 @@ def _span(
     name = ""
     kind = start = until = status = 0
     pairs: list[str] = []
+    add = pairs.append
     promoted = _NOTHING
     while position < end:
         tag = body[position]
-        if tag == 0x4A:  # attributes
-            size = body[position + 1]
-            if size < 128:
-                position += 2
-            else:
-                size, position = varint(body, position + 1)
-            encoded = body[position : position + size]
-            position += size
-            pair = get(encoded)
-            if pair is None:
-                pair = learn(encoded)
-            if type(pair) is Promoted:
-                if promoted is _NOTHING:
-                    promoted = {}
-                promoted[pair.key] = pair.value
-            pairs.append(pair)
+        if tag == 0x4A:  # attributes, which stand one after the other
+            while position < end and body[position] == 0x4A:
+                size = body[position + 1]
+                if size < 128:
+                    position += 2
+                else:
+                    size, position = varint(body, position + 1)
+                encoded = body[position : position + size]
+                position += size
+                pair = get(encoded)
+                if pair is None:
+                    pair = learn(encoded)
+                if type(pair) is Promoted:
+                    if promoted is _NOTHING:
+                        promoted = {}
+                    promoted[pair.key] = pair.value
+                add(pair)
         elif tag == 0x39:
             (start,) = _FIXED64(body, position + 1)
             position += 9
@@ -106,6 +108,8 @@ def _span(
                 links.append(_link(content))
             else:
                 status, status_message = _status(content)
+        elif tag == 0x85 and body[position + 1] == 1:  # flags
+            position += 6
         else:
             position = skip(body, position)
     if position != end:

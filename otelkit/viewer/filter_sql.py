@@ -34,6 +34,7 @@ _TEXT_COLUMNS = {
     "spans": {"service": "service", "name": "name", "scope": "scope"},
     "logs": {"service": "service", "body": "body", "message": "body", "event": "event_name", "scope": "scope"},
 }
+_OWN_COLUMNS = {"http.response.status_code": "http_status", "http.route": "route", "db.system.name": "db_system"}
 _SEARCHED = {"spans": ("name", "status_message", "route", "statement"), "logs": ("body", "event_name")}
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 
@@ -131,7 +132,7 @@ def _comparison(found: Compare, target: Target, resources: str) -> Condition:
         if target == "spans":
             return _on_text("route", found)
         found = Compare("http.route", found.operator, value, found.at)
-    return _on_attribute(found, resources)
+    return _on_attribute(found, target, resources)
 
 
 def _on_text(column: str, found: Compare) -> Condition:
@@ -170,7 +171,13 @@ def _on_name(column: str, names: tuple[str, ...], found: Compare) -> Condition:
     return f"{column} = ?", [names.index(found.value.text.lower())]
 
 
-def _on_attribute(found: Compare, resources: str) -> Condition:
+def _on_attribute(found: Compare, target: Target, resources: str) -> Condition:
+    column = _OWN_COLUMNS.get(found.key) if target == "spans" else None
+    if column == "http_status" and _NUMBER.fullmatch(found.value.text):
+        return f"coalesce(http_status {_sign(found)} ?, false)", [float(found.value.text)]
+    if column is not None and column != "http_status" and found.operator == ":":
+        sql, values = _on_text(column, found)
+        return f"coalesce({sql}, false)", values
     sql, values = attribute_condition("attributes", found)
     return f"({sql} OR resource IN (SELECT id FROM {resources} WHERE {sql}))", [*values, *values]
 
@@ -191,11 +198,19 @@ def attribute_condition(column: str, found: Compare) -> Condition:
         likes = f"{extracted} LIKE ? ESCAPE '\\'"
         return f"coalesce(contains({column}, ?) AND {likes}, false)", [has, path, like(text)]
     if _NUMBER.fullmatch(text):
+        begins = f"(contains({column}, ?) OR contains({column}, ?))"
         equal = f"({extracted} = ? OR TRY_CAST({extracted} AS DOUBLE) = ?)"
-        return f"coalesce(contains({column}, ?) AND {equal}, false)", [has, path, text, path, float(text)]
+        values = [f"{has}{_plain(text)}", f'{has}"{text}', path, text, path, float(text)]
+        return f"coalesce({begins} AND {equal}, false)", values
     if text in ("true", "false"):
         return f"coalesce(contains({column}, ?) AND {extracted} = ?, false)", [has, path, text]
     return f"coalesce(contains({column}, ?) AND {extracted} = ?, false)", [f"{has}{text_json(text)}", path, text]
+
+
+def _plain(text: str) -> str:
+    """How the JSON of a number begins."""
+    number = float(text)
+    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
 
 
 def _sign(found: Compare) -> str:

@@ -35,6 +35,7 @@ class Writer:
         self._edges = Edges()
         self._waiting: deque[tuple[list[Tables], list[tuple[object, ...]], int]] = deque()
         self._bytes = 0
+        self._rows = 0
         self._changed = threading.Condition()
         self._ending = False
         self._failing = False
@@ -59,6 +60,7 @@ class Writer:
         """Hands over a batch whose room was reserved."""
         with self._changed:
             self._waiting.append((batch.parts, batch.edges, size))
+            self._rows += _rows_of(batch.parts)
             self._changed.notify()
 
     @property
@@ -84,14 +86,18 @@ class Writer:
         return False
 
     def _run(self) -> None:
-        trimmed = time.monotonic()
+        trimmed = written = time.monotonic()
         while True:
             with self._changed:
-                if not self._waiting:
-                    self._changed.wait(_EVERY_S)
+                # Written together, many batches cost little more than one.
+                while not self._ending and (left := written + _EVERY_S - time.monotonic()) > 0:
+                    if self._rows >= _MOST_ROWS:
+                        break
+                    self._changed.wait(left)
                 taken = self._take()
-                if not taken and self._ending:
-                    break
+            written = time.monotonic()
+            if not taken and self._ending and not self._waiting:
+                break
             if taken:
                 self._write(taken)
                 continue
@@ -106,8 +112,9 @@ class Writer:
         rows = 0
         while self._waiting and rows < _MOST_ROWS:
             each = self._waiting.popleft()
-            rows += sum(table.num_rows for part in each[0] for table in part.values())
+            rows += _rows_of(each[0])
             taken.append(each)
+        self._rows -= rows
         return taken
 
     def _write(self, taken: list[tuple[list[Tables], list[tuple[object, ...]], int]]) -> None:
@@ -143,3 +150,7 @@ class Writer:
                 self._store.write({"edges": table_of("edges", rows)})
             except Exception as error:  # noqa: BLE001 - see above
                 self._failed(error, {})
+
+
+def _rows_of(parts: list[Tables]) -> int:
+    return sum(table.num_rows for part in parts for table in part.values())
