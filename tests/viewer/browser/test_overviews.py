@@ -69,6 +69,15 @@ def test_health_shows_each_process_with_its_ledger(empty: Backend, windows: Wind
     window.picture("health")
 
 
+def test_a_process_without_a_ledger_is_not_said_to_lose_nothing(shop: Backend, windows: Windows) -> None:
+    """Other SDKs do not count what they drop."""
+    window = windows(shop)
+    window.open("/health")
+    expect(window.find("[data-process]").filter(has_text="pricing").locator("header")).to_contain_text(
+        "tells no ledger"
+    )
+
+
 def test_the_search_box_completes_what_was_received(shop: Backend, windows: Windows) -> None:
     """Keys, then operators, then values, by the keyboard alone."""
     window = windows(shop)

@@ -43,7 +43,7 @@ function Process({ process }) {
   return html`<section class="panel process" aria-label=${`${process.service} ${process.pid ?? ""}`} data-process=${process.instance}>
     <header><h2><${Service} name=${process.service} /></h2><span class="muted num">${process.pid ? `pid ${process.pid}` : ""} ${process.host ? `on ${process.host}` : ""}</span>
       <span class="muted">last heard <${Time} ms=${process.last_ms} absolute=${false} /></span>
-      <span class=${`chip ${lost ? "error" : "ok"}`}>${lost ? `${amount(lost)} dropped` : "nothing dropped"}</span></header>
+      <span class=${`chip ${lost ? "error" : ledger.length ? "ok" : ""}`}>${lost ? `${amount(lost)} dropped` : ledger.length ? "nothing dropped" : "tells no ledger"}</span></header>
     ${ledger.length > 0 &&
     html`<div class="scroll" tabindex="0" role="group" aria-label="Ledger"><table class="narrow">
       <thead><tr><th>Signal</th><th class="fit right">Accepted</th><th class="fit right">Delivered</th><th class="fit right">In memory</th><th class="fit right">In the spool</th><th>Dropped</th></tr></thead>
