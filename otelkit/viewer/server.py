@@ -145,7 +145,7 @@ class Backend:
         return [
             Route("/v1/{signal:str}", otlp_http.export, methods=["POST"]),
             *api.routes(),
-            Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
+            Mount("/static", _PageFiles(directory=STATIC, check_dir=False)),
             *(Route(path, page) for path in _PAGES),
         ]
 
@@ -192,6 +192,16 @@ class Backend:
             "sql": is_loopback(self.options.host),
             **self._stats(),
         }
+
+
+class _PageFiles(StaticFiles):
+    """The page's files, asked for again each time: modules of two versions must never meet in a browser's cache."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        """A file, or the word that it has not changed."""
+        answer = super().file_response(*arguments, **options)
+        answer.headers["Cache-Control"] = "no-cache"
+        return answer
 
 
 async def page(request: Request) -> Response:
