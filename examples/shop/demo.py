@@ -1,18 +1,20 @@
 """`make demo`: the shop with telemetry under a gentle load, and what arrives of one order in the stores.
 
 With the stack's programs (in OTELKIT_STACK_BIN, else on PATH) the collector, Tempo, Prometheus and Loki are started
-and asked; without them each process shows its traces as trees.
+and asked; without them `otelkit ui` shows everything in a browser.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -25,7 +27,7 @@ from rich.text import Text
 
 from examples.shop import answers
 from examples.shop.load import Answer, orders
-from examples.shop.processes import ROOT, Shop, ShopError, running_shop
+from examples.shop.processes import ROOT, Process, Shop, ShopError, running_shop
 from examples.shop.redis_server import RedisUnavailable, redis_server
 from otelkit.stack.native import NativeStack, Ports, missing_binaries
 from otelkit.stack.queries import NotArrived
@@ -40,11 +42,12 @@ ORDER_TIMEOUT_S: Final = 30.0
 REPORT_INTERVAL_S: Final = 15.0
 
 # The defaults (5 s for spans, 60 s for metrics) spare a production collector; here somebody waits for the answers.
-PROMPT: Final = {"OTEL_BSP_SCHEDULE_DELAY": "500", "OTEL_METRIC_EXPORT_INTERVAL": "2000"}
-TREES: Final = {"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+PROMPT: Final = {
+    "OTEL_BSP_SCHEDULE_DELAY": "500",
+    "OTEL_BLRP_SCHEDULE_DELAY": "500",
+    "OTEL_METRIC_EXPORT_INTERVAL": "2000",
+}
 
-_NAME_WIDTH: Final = len("shop-worker")
-_SEPARATOR: Final = " │ "
 console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
@@ -108,12 +111,12 @@ def run(*, count: int | None, rate_per_s: float, data_dir: Path) -> None:
     with _run_folder(data_dir) as folder, ExitStack() as running:
         stack = _start_stack(folder, running)
         redis_url = running.enter_context(_announced("Redis", redis_server()))
+        viewer = _start_viewer(folder, running) if stack is None else None
         starting = running_shop(
             folder,
             redis_url=redis_url,
-            environ=_environment(folder, stack),
+            environ=_environment(folder, stack.otlp_http if stack is not None else str(viewer)),
             port=WEB_PORT,
-            echo=_echo if stack is None else None,
         )
         shop = running.enter_context(_announced("the shop", starting))
         _say("The shop", heading=True)
@@ -132,6 +135,8 @@ def run(*, count: int | None, rate_per_s: float, data_dir: Path) -> None:
         shop.worker.wait_until(lambda: fulfilled in shop.worker.log(), timeout_s=ORDER_TIMEOUT_S)
         if stack is not None:
             _show(stack, order, placed=first)
+        if viewer is not None:
+            _show_link(viewer, order)
         if count is None:
             _keep_going(shop, stack, load)
 
@@ -150,6 +155,23 @@ def _show(stack: NativeStack, order: Answer, *, placed: int) -> None:
     _say_asked(answers.metrics(stores, placed))
 
 
+def _show_link(viewer: str, order: Answer) -> None:
+    """Shows where an order's trace is, as soon as the page has all of it."""
+    if order.trace_id is None:
+        raise DemoError("the shop's answer names no trace (header Server-Timing)")
+    deadline = time.monotonic() + ORDER_TIMEOUT_S
+    while True:
+        found = httpx.get(f"{viewer}/api/v1/traces/{order.trace_id}", trust_env=False)
+        spans = found.json()["spans"] if found.status_code == 200 else []
+        if any(span["name"] == "process shop.fulfil_order" for span in spans):
+            break
+        if time.monotonic() > deadline:
+            raise DemoError(f"the viewer has {len(spans)} spans of trace {order.trace_id}, none of the task, in time")
+        time.sleep(0.1)
+    _say(f"\nOrder {order.order_id} was just placed. Its trace has {len(spans)} spans in two processes:", heading=True)
+    _say(f"  {viewer}/traces/{order.trace_id}")
+
+
 def _keep_going(shop: Shop, stack: NativeStack | None, load: Load) -> None:
     while True:
         load.wait_for(sys.maxsize, timeout_s=REPORT_INTERVAL_S)
@@ -164,7 +186,7 @@ def _start_stack(folder: Path, running: ExitStack) -> NativeStack | None:
     missing = missing_binaries()
     if missing:
         _say(f"Not found: {', '.join(missing)}, neither in OTELKIT_STACK_BIN nor on PATH.", heading=True)
-        _say("So there are no stores to ask; each process shows its traces here as trees.\n")
+        _say("So there are no stores to ask; otelkit's own viewer shows everything.\n")
         return None
     ports: Ports | None = Ports()
     try:
@@ -181,13 +203,36 @@ def _start_stack(folder: Path, running: ExitStack) -> NativeStack | None:
     return stack
 
 
-def _environment(folder: Path, stack: NativeStack | None) -> dict[str, str]:
+def _start_viewer(folder: Path, running: ExitStack) -> str:
+    """`otelkit ui`, on its usual port if that is free; its address."""
+    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    viewer = Process("viewer", ["otelkit", "ui"], environ=environ, log_path=folder / "viewer.log")
+    running.enter_context(_announced("the viewer", _stopping(viewer)))
+    viewer.wait_until(lambda: _link(viewer) is not None)
+    link = str(_link(viewer))
+    _say("The viewer", heading=True)
+    _say(f"  {link}  (open this in a browser)\n")
+    return link
+
+
+def _link(viewer: Process) -> str | None:
+    found = re.search(r"^open (\S+)$", viewer.log(), re.MULTILINE)
+    return found[1] if found is not None else None
+
+
+@contextmanager
+def _stopping(process: Process) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.stop()
+
+
+def _environment(folder: Path, endpoint: str) -> dict[str, str]:
     """The shop's settings: where its telemetry goes, and how soon."""
-    telemetry = TREES if stack is None else {**PROMPT, "OTEL_EXPORTER_OTLP_ENDPOINT": stack.otlp_http}
-    screen = {"COLUMNS": str(console.width - _NAME_WIDTH - len(_SEPARATOR))} if console.is_terminal else {}
     return {
-        **telemetry,
-        **screen,
+        **PROMPT,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
         "OTEL_PYTHON_FASTAPI_EXCLUDED_URLS": "/health$",
         "OTELKIT_STATE_DIR": str(folder / "state"),
     }
@@ -252,10 +297,6 @@ def _say_asked(asked: Sequence[answers.Asked]) -> None:
         console.print(Text(f"$ {each.command}", style="cyan"))
         for line in each.lines:
             _say(f"  {line}")
-
-
-def _echo(name: str, line: str) -> None:
-    console.print(Text(f"{name:{_NAME_WIDTH}}{_SEPARATOR}", style="dim"), Text.from_ansi(line), sep="")
 
 
 def main() -> int:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import pty
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,13 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 _POLL_INTERVAL_S = 0.05
-_READER_TIMEOUT_S = 2.0
 _TAIL_LINES = 20
 # Between choosing a free port and uvicorn listening on it, another process may take it.
 _PORT_ATTEMPTS = 3
-
-Echo = Callable[[str, str], None]
-"""Gets a process's name and each line that it prints, from when the shop is ready on."""
 
 
 class ShopError(RuntimeError):
@@ -37,60 +31,24 @@ class ShopError(RuntimeError):
 
 
 class Process:
-    """A running program; what it prints is appended to `log_path` and, while `echoing`, given to `echo` line by line.
+    """A running program; what it prints is appended to `log_path`.
 
-    With an `echo` it prints to a terminal where this process does. It has a session of its own: the terminal's Ctrl-C
-    is for the parent, which ends its processes in order.
+    It has a session of its own: the terminal's Ctrl-C is for the parent, which ends its processes in order.
     """
 
-    def __init__(
-        self,
-        name: str,
-        command: Sequence[str],
-        *,
-        environ: Mapping[str, str],
-        log_path: Path,
-        echo: Echo | None = None,
-    ) -> None:
+    def __init__(self, name: str, command: Sequence[str], *, environ: Mapping[str, str], log_path: Path) -> None:
         self.name = name
         self.log_path = log_path
-        self.echoing = False
-        self._reader: threading.Thread | None = None
-        if echo is None:
-            with log_path.open("ab") as log:
-                self._process = self._start(command, environ, log.fileno())
-            return
-        log_path.touch()
-        ours, theirs = pty.openpty() if sys.stdout.isatty() else os.pipe()
-        try:
-            self._process = self._start(command, environ, theirs)
-        finally:
-            os.close(theirs)
-        self._reader = threading.Thread(target=self._copy, args=(ours, echo), name=f"output of {name}", daemon=True)
-        self._reader.start()
-
-    @staticmethod
-    def _start(command: Sequence[str], environ: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            list(command),
-            cwd=ROOT,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-
-    def _copy(self, output: int, echo: Echo) -> None:
-        with self.log_path.open("a") as log, open(output, encoding="utf-8", errors="replace") as lines:
-            try:
-                for line in lines:
-                    log.write(line)
-                    log.flush()
-                    if self.echoing:
-                        echo(self.name, line.rstrip("\n"))
-            except OSError:
-                """How Linux says that the last process has closed its side of a terminal."""
+        with log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                list(command),
+                cwd=ROOT,
+                env=dict(environ),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     @property
     def pid(self) -> int:
@@ -136,8 +94,6 @@ class Process:
         except subprocess.TimeoutExpired:
             os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
-        if self._reader is not None:
-            self._reader.join(_READER_TIMEOUT_S)
 
     def _tail(self) -> str:
         lines = self.log().splitlines()[-_TAIL_LINES:]
@@ -172,7 +128,6 @@ def running_shop(
     prefix: Sequence[str] = (),
     port: int | None = None,
     concurrency: int = 2,
-    echo: Echo | None = None,
 ) -> Iterator[Shop]:
     """Starts uvicorn and a prefork worker, and ends them, the web process first; database and logs are in `folder`.
 
@@ -203,7 +158,7 @@ def running_shop(
     def start(name: str, command: Sequence[str]) -> Process:
         named = shared if bootstrap else {**shared, "OTEL_SERVICE_NAME": name}
         log_path = folder / f"{name}.log"
-        process = Process(name, [*prefix, *command], environ=named, log_path=log_path, echo=echo)
+        process = Process(name, [*prefix, *command], environ=named, log_path=log_path)
         running.callback(process.stop)
         return process
 
@@ -223,7 +178,6 @@ def running_shop(
                 # The next one's log shall be its own: it is asked whether that one listens.
                 web.log_path.unlink()
         worker.wait_until(lambda: " ready." in worker.log())
-        web.echoing = worker.echoing = True
         yield Shop(url, web, worker)
 
 

@@ -208,9 +208,7 @@ def test_a_port_that_somebody_has_is_left_to_them(tmp_path: Path, serve: Serve) 
     with (
         serve(theirs) as url,
         redis_server() as redis_url,
-        running_shop(
-            tmp_path, redis_url=redis_url, environ=quiet, port=int(url.rpartition(":")[2]), echo=lambda name, line: None
-        ) as shop,
+        running_shop(tmp_path, redis_url=redis_url, environ=quiet, port=int(url.rpartition(":")[2])) as shop,
     ):
         assert shop.url != url
         assert place_orders(shop.url, 1).by_status == {201: 1}
