@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pyarrow as pa
 
@@ -20,6 +20,7 @@ from otelkit.viewer.tables import Tables, table_of
 _EVERY_S = 0.2
 _MOST_ROWS = 20_000  # of one transaction
 _TRIM_EVERY_S = 10.0
+_RECORDS = ("spans", "logs", "points")
 
 
 class Writer:
@@ -104,7 +105,7 @@ class Writer:
             self._flush_edges(final=False)
             if time.monotonic() - trimmed > _TRIM_EVERY_S:
                 trimmed = time.monotonic()
-                self._store.trim()
+                self._trim()
         self._flush_edges(final=True)
 
     def _take(self) -> list[tuple[list[Tables], list[tuple[object, ...]], int]]:
@@ -118,6 +119,21 @@ class Writer:
         return taken
 
     def _write(self, taken: list[tuple[list[Tables], list[tuple[object, ...]], int]]) -> None:
+        try:
+            joined = self._joined(taken)
+            self._store.write(joined)
+            self._failing = False
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next batch is written again
+            self._failed(error, sum(_rows_of(parts, _RECORDS) for parts, _, _ in taken))
+            return
+        finally:
+            self.release(sum(size for _, _, size in taken))
+        try:
+            self._written(joined)
+        except Exception as error:  # noqa: BLE001 - it is written; only who watches has missed it
+            self._say(f"open pages were not told of what came in: {_first_line(error)}")
+
+    def _joined(self, taken: list[tuple[list[Tables], list[tuple[object, ...]], int]]) -> Tables:
         together: dict[str, list[pa.Table]] = {}
         for parts, edges, _ in taken:
             for part in parts:
@@ -127,21 +143,19 @@ class Writer:
         joined = {name: pa.concat_tables(parts) for name, parts in together.items()}
         if rows := self._edges.take():
             joined["edges"] = table_of("edges", rows)
-        try:
-            self._store.write(joined)
-            self._failing = False
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next batch is written again
-            self._failed(error, joined)
-        finally:
-            self.release(sum(size for _, _, size in taken))
-        if not self._failing:
-            self._written(joined)
+        return joined
 
-    def _failed(self, error: Exception, tables: Tables) -> None:
-        self.lost += sum(tables[name].num_rows for name in ("spans", "logs", "points") if name in tables)
+    def _failed(self, error: Exception, records: int) -> None:
+        self.lost += records
         if not self._failing:
-            self._say(f"what was received could not be written, and is lost: {str(error).splitlines()[0]}")
+            self._say(f"what was received could not be written, and is lost: {_first_line(error)}")
         self._failing = True
+
+    def _trim(self) -> None:
+        try:
+            self._store.trim()
+        except Exception as error:  # noqa: BLE001 - it is tried again
+            self._say(f"what is too much or too old could not be removed: {_first_line(error)}")
 
     def _flush_edges(self, *, final: bool) -> None:
         rows = self._edges.take(everything=final)
@@ -149,8 +163,12 @@ class Writer:
             try:
                 self._store.write({"edges": table_of("edges", rows)})
             except Exception as error:  # noqa: BLE001 - see above
-                self._failed(error, {})
+                self._failed(error, 0)
 
 
-def _rows_of(parts: list[Tables]) -> int:
-    return sum(table.num_rows for part in parts for table in part.values())
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _rows_of(parts: list[Tables], names: Collection[str] | None = None) -> int:
+    return sum(table.num_rows for part in parts for name, table in part.items() if names is None or name in names)
