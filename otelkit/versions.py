@@ -18,8 +18,13 @@ def installed_version(name: str) -> str | None:
 
 
 def version_of(distribution: Distribution) -> str:
-    """The version of a distribution, from the head of its metadata (https://peps.python.org/pep-0566/)."""
-    text = distribution.read_text("METADATA") or ""
+    """The version of a distribution, from the head of its metadata (https://peps.python.org/pep-0566/); `unknown` where
+    that cannot be read now, since too many files are open perhaps.
+    """
+    try:
+        text = distribution.read_text("METADATA") or ""
+    except OSError:
+        return "unknown"
     head, _, _ = text.partition("\n\n")
     for line in head.splitlines():
         if line.startswith("Version:"):
