@@ -20,6 +20,15 @@ NOT_TRIED = {
     "instrumentation/celery_monitor.py Monitor.__init__": "in the monitor's process, or beat's, which fork nothing",
     "runtime/bell.py Bell.__init__": "held by nobody in particular: it is locked until somebody rings",
     "testing/recording.py Recording.__init__": "within an application's tests alone",
+    **dict.fromkeys(
+        (
+            "viewer/live.py Live.__init__",
+            "viewer/receive.py Receiver.__init__",
+            "viewer/store.py Store.__init__",
+            "viewer/writer.py Writer.__init__",
+        ),
+        "in the viewer's process, which forks nothing",
+    ),
 }
 
 # `made` has every lock that otelkit has made, whatever library's code it stands in, by its place in otelkit's source.

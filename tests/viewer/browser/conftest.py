@@ -15,14 +15,16 @@ from tests.viewer.browser.telemetry import send_shop
 Windows = Callable[..., Window]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests; each has a window with a profile of its own."""
+    """One browser for all of these tests; each has a window with a profile of its own. Not for other tests: while it is
+    there, playwright's event loop runs in this thread.
+    """
     with chromium() as started:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     """A backend with a shop's telemetry; tests only read it."""
     with running_backend(tmp_path_factory.mktemp("shop")) as started:
