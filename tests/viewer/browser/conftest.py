@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.viewer.backend import Backend, running_backend
 from tests.viewer.browser.browser import WIDE, Window, chromium
 from tests.viewer.browser.telemetry import send_shop
 
 Windows = Callable[..., Window]
+
+expect.set_options(timeout=20_000)  # ms; a busy machine takes more than the default of 5000
 
 
 @pytest.fixture(scope="package")
