@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind
 
@@ -18,6 +18,7 @@ from otelkit.delivery.records import Shared
 from otelkit.engine import door
 from otelkit.engine.context import variable
 from otelkit.engine.current import CurrentSpan
+from otelkit.engine.seams import propagate
 from otelkit.runtime import guard
 
 
