@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,7 @@ def app(environ, start_response):
     return [body]
 """
 REQUESTS = 40
+LOADING_S = 60.0
 
 
 @contextmanager
@@ -56,6 +58,11 @@ def served(sink: Sink, place: Path, options: Sequence[str], delays: Mapping[str,
     environ = clean_environment(**delays, OTEL_EXPORTER_OTLP_ENDPOINT=sink.url, OTELKIT_STATE_DIR=str(place / "state"))
     with running(command, cwd=place, environ=environ, log=log) as server:
         wait_until_up(f"http://127.0.0.1:{port}/", server, log)
+        # A worker that loads its application has no handler yet for the signal of a graceful end, and would miss it.
+        until = time.monotonic() + LOADING_S
+        while log.read_text().count("WSGI app 0 ") < (2 if "--lazy-apps" in options else 1):
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.05)
         pids: set[int] = set()
         for _ in range(REQUESTS - 1):
             status, _, body = get(f"http://127.0.0.1:{port}/")
