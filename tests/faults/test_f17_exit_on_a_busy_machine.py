@@ -61,6 +61,7 @@ def test_everything_is_on_disk(sink: Sink, tmp_path: Path, how: str) -> None:
     assert "could not be delivered" not in finished.err
     # The ledger is closed, and its page gone: nobody broke the end off.
     assert list(pages(tmp_path / "state")) == []
-    assert int(re.findall(r"(\d+) records wait in the spool", finished.err)[0]) > 2 * RECORDS
+    if how != "SIGTERM":  # there the end does not wait for its last line, once everything is on disk
+        assert int(re.findall(r"(\d+) records wait in the spool", finished.err)[0]) > 2 * RECORDS
     on_disk = [sum(each.records for each in frames.scan(path.read_bytes())[0]) for path in segments(tmp_path)]
     assert sum(on_disk) > 2 * RECORDS

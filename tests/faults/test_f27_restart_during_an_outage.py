@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.faults.spooled import NEXT_START, next_start, nobody, run_service
 from tests.support.process import kill_session, start_python
-from tests.support.sink import Sink
+from tests.support.sink import Answer, Sink
 
 LEAVE = """
 for number in range(200):
@@ -61,7 +61,10 @@ assert otelkit.flush(5).ok
     try:
         assert living.stdout is not None
         assert living.stdout.readline() == "ready\n"
+        # Nobody takes what the other one would send while it ends.
+        sink.answer = lambda path: Answer(status=503)
         run_service(LEAVE + "otelkit.shutdown(0.0)\n", sink.port, tmp_path)
+        sink.answer = lambda path: Answer()
         _, err = living.communicate("go\n", timeout=30)
         assert living.returncode == 0, err
     finally:
