@@ -165,7 +165,7 @@ def _show_link(viewer: str, order: Answer) -> None:
     while True:
         found = httpx.get(f"{viewer}/api/v1/traces/{order.trace_id}", trust_env=False)
         spans = found.json()["spans"] if found.status_code == 200 else []
-        if _LAST_TO_END <= {span["name"] for span in spans}:
+        if {span["name"] for span in spans} >= _LAST_TO_END:
             break
         if time.monotonic() > deadline:
             raise DemoError(f"the viewer has {len(spans)} spans of trace {order.trace_id}, and not all of them in time")

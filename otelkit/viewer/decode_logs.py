@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 import time
 
-from otelkit.viewer.envelope import Batch, Resource, resources, skip, varint
+from otelkit.viewer.envelope import FIXED64, MOST_NS, Batch, Resource, reading, resources, skip, varint
 from otelkit.viewer.exceptions import occurrence
 from otelkit.viewer.values import Attributes, Malformed, any_value, json_of, key_value, object_of
 
-_FIXED64 = struct.Struct("<Q").unpack_from
-_MOST_NS = (1 << 63) - 1
 _SEVERITIES = ("", "TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 
 
@@ -19,15 +16,9 @@ def decode_logs(body: bytes, attributes: Attributes, batch: Batch) -> None:
 
     Raises Malformed for bytes that are no ExportLogsServiceRequest.
     """
-    try:
+    with reading():
         for resource, scope, place in resources(body, batch):
             _log(body, *place, resource, scope, attributes, batch)
-    except (IndexError, struct.error) as error:
-        raise Malformed("truncated") from error
-    except Malformed:
-        raise
-    except ValueError as error:
-        raise Malformed(str(error)) from error
 
 
 def severity_name(number: int) -> str:
@@ -47,10 +38,10 @@ def _log(
     while position < end:
         tag = body[position]
         if tag == 0x09:
-            (at,) = _FIXED64(body, position + 1)
+            (at,) = FIXED64(body, position + 1)
             position += 9
         elif tag == 0x59:
-            (observed,) = _FIXED64(body, position + 1)
+            (observed,) = FIXED64(body, position + 1)
             position += 9
         elif tag == 0x10:
             severity, position = varint(body, position + 1)
@@ -81,7 +72,7 @@ def _log(
     if position != end:
         raise Malformed("truncated")
     severity = severity if severity <= 24 else 0
-    at = min(at or observed or time.time_ns(), _MOST_NS)
+    at = min(at or observed or time.time_ns(), MOST_NS)
     batch.logs.append((
         None, at, severity, severity_name(severity) or severity_text.upper(), text, resource.service, trace_id,
         span_id, event_name or None, scope, resource.id, object_of(pairs),

@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from otelkit.delivery.wire import read_fields
-from otelkit.viewer.envelope import Batch, Resource, resources, varint
+from otelkit.viewer.envelope import MOST_NS, Batch, Resource, reading, resources, varint
 from otelkit.viewer.values import Attributes, Malformed, object_of
 
 _DOUBLE = struct.Struct("<d")
 _INT64 = struct.Struct("<q")
-_MOST_NS = (1 << 63) - 1
 _NO_VALUE = 1  # a point's flag: no recorded value
 _DELTA = 1
 _MOST_COUNT = (1 << 64) - 1
@@ -33,15 +32,9 @@ def decode_metrics(body: bytes, attributes: Attributes, batch: Batch) -> None:
 
     Raises Malformed for bytes that are no ExportMetricsServiceRequest.
     """
-    try:
+    with reading(TypeError, OverflowError):
         for resource, _, (start, end) in resources(body, batch):
             _metric(body[start:end], resource, attributes, batch)
-    except (IndexError, TypeError, struct.error, OverflowError) as error:
-        raise Malformed("truncated") from error
-    except Malformed:
-        raise
-    except ValueError as error:
-        raise Malformed(str(error)) from error
 
 
 def _metric(encoded: bytes, resource: Resource, attributes: Attributes, batch: Batch) -> None:
@@ -103,8 +96,8 @@ def _point(
             fields[field] = value
     if fields.get(flags_at, 0) == _NO_VALUE:
         return
-    at = min(_fixed(fields, 3) or time.time_ns(), _MOST_NS)
-    start = min(_fixed(fields, 2), _MOST_NS)
+    at = min(_fixed(fields, 3) or time.time_ns(), MOST_NS)
+    start = min(_fixed(fields, 2), MOST_NS)
     number_value = count = total = bounds = counts = None
     labels = ",".join(sorted(pairs))
     name, unit, monotonic, description = about
@@ -168,7 +161,7 @@ def _exemplar(encoded: bytes, attributes: Attributes) -> dict[str, Any]:
         else:
             fields[field] = value
     return {
-        "time_ns": min(_fixed(fields, 2), _MOST_NS),
+        "time_ns": min(_fixed(fields, 2), MOST_NS),
         "value": _number(fields, 3, 6),
         "trace_id": bytes(fields.get(5, b"")).hex(),
         "span_id": bytes(fields.get(4, b"")).hex(),

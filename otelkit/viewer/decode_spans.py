@@ -5,16 +5,13 @@ The loops look at single bytes: a tag of OTLP's known fields is one byte, and so
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 from otelkit.delivery.wire import read_fields
-from otelkit.viewer.envelope import Batch, Resource, resources, skip, varint
+from otelkit.viewer.envelope import FIXED64, MOST_NS, Batch, Resource, reading, resources, skip, varint
 from otelkit.viewer.exceptions import occurrence
 from otelkit.viewer.values import Attributes, Malformed, Promoted, json_of, key_value, object_of
 
-_FIXED64 = struct.Struct("<Q").unpack_from
-_MOST_NS = (1 << 63) - 1
 _ROUTE, _HTTP_STATUS, _OLD_HTTP_STATUS = "http.route", "http.response.status_code", "http.status_code"
 _DB, _OLD_DB = "db.system.name", "db.system"
 _STATEMENT, _OLD_STATEMENT, _OPERATION = "db.query.text", "db.statement", "db.query.summary"
@@ -39,15 +36,9 @@ def decode_spans(body: bytes, attributes: Attributes, batch: Batch) -> None:
 
     Raises Malformed for bytes that are no ExportTraceServiceRequest.
     """
-    try:
+    with reading():
         for resource, scope, encoded in resources(body, batch):
             _span(body, *encoded, resource, scope, attributes, batch)
-    except (IndexError, struct.error) as error:
-        raise Malformed("truncated") from error
-    except Malformed:
-        raise
-    except ValueError as error:
-        raise Malformed(str(error)) from error
 
 
 def _span(
@@ -81,10 +72,10 @@ def _span(
                     promoted[pair.key] = pair.value
                 add(pair)
         elif tag == 0x39:
-            (start,) = _FIXED64(body, position + 1)
+            (start,) = FIXED64(body, position + 1)
             position += 9
         elif tag == 0x41:
-            (until,) = _FIXED64(body, position + 1)
+            (until,) = FIXED64(body, position + 1)
             position += 9
         elif tag == 0x30:
             kind, position = varint(body, position + 1)
@@ -119,8 +110,8 @@ def _span(
         return
     if parent_id is not None and (len(parent_id) != 8 or parent_id == bytes(8)):
         parent_id = None
-    start = min(start, _MOST_NS)
-    duration = min(max(until - start, 0), _MOST_NS - start)
+    start = min(start, MOST_NS)
+    duration = min(max(until - start, 0), MOST_NS - start)
     found = promoted.get
     http_status = found(_HTTP_STATUS) or found(_OLD_HTTP_STATUS)
     db_system = found(_DB) or found(_OLD_DB)
@@ -131,7 +122,7 @@ def _span(
         status if status < 3 else 0, status_message, scope, resource.id, object_of(pairs),
         json_of(events) if events else None, json_of(links) if links else None,
         _text(found(_ROUTE)), http_status if type(http_status) is int and 0 < http_status < 1000 else None,
-        _text(db_system), _text(statement), repeated if type(repeated) is int and 0 < repeated <= _MOST_NS else None,
+        _text(db_system), _text(statement), repeated if type(repeated) is int and 0 < repeated <= MOST_NS else None,
     ))  # fmt: skip
     if kind > 1:
         batch.edges.append((span_id, parent_id, kind, resource.service, start, duration, status == 2, promoted))
@@ -154,7 +145,7 @@ def _event(content: bytes) -> dict[str, Any]:
     event: dict[str, Any] = {"name": "", "time_ns": 0, "attributes": {}}
     for number, value in _fields(content):
         if number == 1 and len(value) == 8:
-            event["time_ns"] = min(int.from_bytes(value, "little"), _MOST_NS)
+            event["time_ns"] = min(int.from_bytes(value, "little"), MOST_NS)
         elif number == 2:
             event["name"] = value.decode("utf-8", "replace")
         elif number == 3:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from otelkit.delivery.wire import read_fields
 from otelkit.viewer.tables import Tables, table_of
 from otelkit.viewer.values import Malformed, json_of, key_value, object_of, text_json
 
+MOST_NS = (1 << 63) - 1
+FIXED64 = struct.Struct("<Q").unpack_from
 _MOST_ROWS = 8_000
 _UNKNOWN = "unknown_service"
 
@@ -60,6 +64,20 @@ class Batch:
             each.clear()
         self.series.clear()
         self.resources.clear()
+
+
+@contextmanager
+def reading(*also: type[Exception]) -> Iterator[None]:
+    """Makes what reading beyond an end, or what is no text or number, raises one Malformed; `also` what else does."""
+    cut_off: tuple[type[Exception], ...] = (IndexError, struct.error, *also)
+    try:
+        yield
+    except Malformed:
+        raise
+    except cut_off as error:
+        raise Malformed("truncated") from error
+    except ValueError as error:
+        raise Malformed(str(error)) from error
 
 
 def resources(body: bytes, batch: Batch) -> Iterator[tuple[Resource, str, tuple[int, int]]]:
