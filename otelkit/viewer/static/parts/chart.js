@@ -2,11 +2,10 @@
 import uPlot from "../vendor/uplot.js";
 import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { amount, clock } from "../lib/format.js";
+import { rem, token } from "../lib/tokens.js";
 import { traceUrl } from "./marks.js";
 
 const HEIGHT_REM = 19;
-const rem = () => parseFloat(getComputedStyle(document.documentElement).fontSize);
-const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /** Draws again when the theme changes. */
 export function useTheme() {

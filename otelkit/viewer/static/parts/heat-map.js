@@ -1,6 +1,7 @@
 // A histogram over time: a column a step, a row a bucket, the darker the more.
 import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { amount, clock } from "../lib/format.js";
+import { rem, token } from "../lib/tokens.js";
 import { useTheme, useWidth } from "./chart.js";
 
 const HEIGHT_REM = 15;
@@ -13,25 +14,23 @@ export function HeatMap({ heat, show, label }) {
   const [said, setSaid] = useState("");
   const { bounds, rows } = heat;
   const used = usedBuckets(rows);
-  const size = () => parseFloat(getComputedStyle(document.documentElement).fontSize);
 
   useEffect(() => {
     if (!width || !rows.length) return;
-    const style = getComputedStyle(document.documentElement);
-    const tone = style.getPropertyValue("--accent").trim();
-    const height = Math.round(HEIGHT_REM * size());
-    const axis = size() * 5;
+    const tone = token("--accent");
+    const height = Math.round(HEIGHT_REM * rem());
+    const axis = rem() * 5;
     const ratio = devicePixelRatio;
     const element = canvas.current;
     element.width = width * ratio;
     element.height = height * ratio;
     const draw = element.getContext("2d");
     draw.scale(ratio, ratio);
-    draw.font = `${Math.round(size() * 0.82)}px ${style.getPropertyValue("--sans")}`;
-    const muted = style.getPropertyValue("--muted").trim();
+    draw.font = `${Math.round(rem() * 0.82)}px ${token("--sans")}`;
+    const muted = token("--muted");
     const most = Math.max(1, ...rows.map(([, counts]) => Math.max(...counts)));
     const count = used[1] - used[0] + 1;
-    const plot = { left: axis, width: width - axis - 8, height: height - size() * 1.8 };
+    const plot = { left: axis, width: width - axis - 8, height: height - rem() * 1.8 };
     const cellHeight = plot.height / count;
     const cellWidth = plot.width / rows.length;
     rows.forEach(([, counts], x) => {
@@ -47,22 +46,22 @@ export function HeatMap({ heat, show, label }) {
     draw.fillStyle = muted;
     draw.textAlign = "right";
     draw.textBaseline = "middle";
-    const every = Math.max(1, Math.ceil((size() * 1.5) / cellHeight));
+    const every = Math.max(1, Math.ceil((rem() * 1.5) / cellHeight));
     for (let bucket = used[0]; bucket <= used[1]; bucket += every) {
       if (bucket >= bounds.length) continue;
-      draw.fillText(show(bounds[bucket]), axis - 6, plot.height - (bucket - used[0] + 1) * cellHeight + 1 + size() * 0.3);
+      draw.fillText(show(bounds[bucket]), axis - 6, plot.height - (bucket - used[0] + 1) * cellHeight + 1 + rem() * 0.3);
     }
     draw.textAlign = "left";
-    draw.fillText(clock(rows[0][0], { millis: false }), plot.left, height - size() * 0.7);
+    draw.fillText(clock(rows[0][0], { millis: false }), plot.left, height - rem() * 0.7);
     draw.textAlign = "right";
-    draw.fillText(clock(rows[rows.length - 1][0], { millis: false }), width - 8, height - size() * 0.7);
+    draw.fillText(clock(rows[rows.length - 1][0], { millis: false }), width - 8, height - rem() * 0.7);
   }, [heat, width, theme]);
 
   const point = (event) => {
     const box = canvas.current.getBoundingClientRect();
-    const axis = size() * 5;
+    const axis = rem() * 5;
     const column = Math.floor(((event.clientX - box.left - axis) / (box.width - axis - 8)) * rows.length);
-    const bucket = used[1] - Math.floor(((event.clientY - box.top) / (box.height - size() * 1.8)) * (used[1] - used[0] + 1));
+    const bucket = used[1] - Math.floor(((event.clientY - box.top) / (box.height - rem() * 1.8)) * (used[1] - used[0] + 1));
     const row = rows[column];
     if (!row || bucket < used[0] || bucket > used[1]) return setSaid("");
     const range = bucket === 0 ? `up to ${show(bounds[0])}` : bucket >= bounds.length ? `over ${show(bounds[bounds.length - 1])}` : `${show(bounds[bucket - 1])} – ${show(bounds[bucket])}`;

@@ -1,8 +1,7 @@
 // The newest logs, streaming in; of one trace or span when the URL names it.
-import { html, useEffect, useState } from "../lib/html.js";
-import { ask, useAsk } from "../lib/api.js";
+import { html } from "../lib/html.js";
 import { shortId } from "../lib/format.js";
-import { useBatches, useLive } from "../lib/live.js";
+import { useNewest } from "../lib/newest.js";
 import { setParams } from "../lib/router.js";
 import { Empty, Failed, Loading } from "../parts/empty.js";
 import { LogLine } from "../parts/log-line.js";
@@ -13,53 +12,17 @@ const PAGE = 200;
 const MOST_LINES = 2000;
 const SEVERITIES = ["debug", "info", "warn", "error"];
 
-function merged(old, more) {
-  const byId = new Map(old.map((log) => [log.id, log]));
-  for (const log of more) byId.set(log.id, log);
-  return [...byId.values()].sort((a, b) => b.time_ms - a.time_ms).slice(0, MOST_LINES);
-}
-
 export function Logs({ params }) {
   const q = params.get("q") ?? "";
   const severity = params.get("severity") ?? "";
   const trace = params.get("trace") ?? "";
   const span = params.get("span") ?? "";
   const { from, to } = usePeriod(params, { moving: false });
-  const asked = { q, severity, trace, span, from, to, limit: PAGE };
-  const { data, error, loading, again } = useAsk("logs", asked);
-  const [logs, setLogs] = useState([]);
-  const [next, setNext] = useState(null);
-  const [paused, setPaused] = useState(false);
-  const [waiting, setWaiting] = useState([]);
-  const [fresh, setFresh] = useState(() => new Set());
-
-  useEffect(() => {
-    setLogs(data?.logs ?? []);
-    setNext(data?.next ?? null);
-    setWaiting([]);
-    setFresh(new Set());
-  }, [data]);
-
-  const add = useBatches((batch) => {
-    if (paused) setWaiting((old) => merged(old, batch));
-    else {
-      setFresh(new Set(batch.map((log) => log.id)));
-      setLogs((old) => merged(old, batch));
-    }
-  });
   // The stream takes the filter language only: severity and ids are terms of it as well.
   const live = [q, severity && `severity>=${severity}`, trace && `trace:${trace}`, span && `span:${span}`].filter(Boolean).join(" ");
-  const state = useLive(live, { log: add, stats: ({ missed }) => missed && !paused && again() }, { open: !to && !error, onReturn: () => paused || again() });
-  const pause = () => {
-    if (paused) setLogs((old) => merged(old, waiting));
-    setWaiting([]);
-    setPaused(!paused);
-  };
-  const older = async () => {
-    const more = await ask("logs", { ...asked, before: next });
-    setLogs((old) => [...old, ...more.logs.filter((log) => !old.some((one) => one.id === log.id))]);
-    setNext(more.next);
-  };
+  const { items: logs, next, fresh, paused, waiting, state, error, loading, again, pause, older } = useNewest("logs", {
+    asked: { q, severity, trace, span, from, to, limit: PAGE }, live, kind: "log", id: "id", time: "time_ms", most: MOST_LINES,
+  });
 
   return html`
     <h1 class="hidden-label">Logs</h1>
@@ -68,7 +31,7 @@ export function Logs({ params }) {
         <option value="">All severities</option>
         ${SEVERITIES.map((name) => html`<option key=${name} value=${name}>${name} and above</option>`)}
       </select>
-      <${Pause} paused=${paused} waiting=${waiting.length} state=${state} onToggle=${pause} />
+      <${Pause} paused=${paused} waiting=${waiting} state=${state} onToggle=${pause} />
     <//>
     ${(trace || span) &&
     html`<p class="heading facts"><span>of trace <${TraceLink} trace=${trace} span=${span}>${trace}<//></span>

@@ -1,7 +1,6 @@
 // The newest traces, streaming in.
-import { html, useEffect, useState } from "../lib/html.js";
-import { ask, useAsk } from "../lib/api.js";
-import { useBatches, useLive } from "../lib/live.js";
+import { html } from "../lib/html.js";
+import { useNewest } from "../lib/newest.js";
 import { Empty, Failed, Loading } from "../parts/empty.js";
 import { Duration, Meter, NPlusOne, Others, Service, Status, Time, traceUrl } from "../parts/marks.js";
 import { Pause, Tools, usePeriod } from "../parts/tools.js";
@@ -9,55 +8,19 @@ import { Pause, Tools, usePeriod } from "../parts/tools.js";
 const PAGE = 100;
 const MOST_ROWS = 1000;
 
-/** Newer traces on top, each once, as it was told last. */
-export function merged(old, more) {
-  const byId = new Map(old.map((trace) => [trace.trace_id, trace]));
-  for (const trace of more) byId.set(trace.trace_id, trace);
-  return [...byId.values()].sort((a, b) => b.start_ms - a.start_ms).slice(0, MOST_ROWS);
-}
-
 export function Traces({ params }) {
   const q = params.get("q") ?? "";
   const { from, to } = usePeriod(params, { moving: false });
-  const { data, error, loading, again } = useAsk("traces", { q, from, to, limit: PAGE });
-  const [traces, setTraces] = useState([]);
-  const [next, setNext] = useState(null);
-  const [paused, setPaused] = useState(false);
-  const [waiting, setWaiting] = useState([]);
-  const [fresh, setFresh] = useState(() => new Set());
-
-  useEffect(() => {
-    setTraces(data?.traces ?? []);
-    setNext(data?.next ?? null);
-    setWaiting([]);
-    setFresh(new Set());
-  }, [data]);
-
-  const add = useBatches((batch) => {
-    if (paused) setWaiting((old) => merged(old, batch));
-    else {
-      setFresh(new Set(batch.map((trace) => trace.trace_id)));
-      setTraces((old) => merged(old, batch));
-    }
+  const { items: traces, next, fresh, paused, waiting, state, error, loading, again, pause, older } = useNewest("traces", {
+    asked: { q, from, to, limit: PAGE }, live: q, kind: "trace", id: "trace_id", time: "start_ms", most: MOST_ROWS,
   });
-  const state = useLive(q, { trace: add, stats: ({ missed }) => missed && !paused && again() }, { open: !to && !error, onReturn: () => paused || again() });
-  const pause = () => {
-    if (paused) setTraces((old) => merged(old, waiting));
-    setWaiting([]);
-    setPaused(!paused);
-  };
-  const older = async () => {
-    const more = await ask("traces", { q, from, to, limit: PAGE, before: next });
-    setTraces((old) => [...old, ...more.traces.filter((trace) => !old.some((one) => one.trace_id === trace.trace_id))]);
-    setNext(more.next);
-  };
 
   const most = traces.reduce((longest, trace) => Math.max(longest, trace.duration_ms), 0);
   const filtered = Boolean(q || from || to);
   return html`
     <h1 class="hidden-label">Traces</h1>
     <${Tools} params=${params} error=${error} placeholder="Filter: status:error  duration>100ms  route:/orders/*">
-      <${Pause} paused=${paused} waiting=${waiting.length} state=${state} onToggle=${pause} />
+      <${Pause} paused=${paused} waiting=${waiting} state=${state} onToggle=${pause} />
     <//>
     ${error && error.status !== 400
       ? html`<${Failed} error=${error} again=${again} />`

@@ -1,5 +1,6 @@
 // The waterfall: one row a span, only those in sight are drawn, so that 5,000 spans scroll like 50.
 import { classes, html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../lib/html.js";
+import { rem } from "../lib/tokens.js";
 import { duration, hue } from "../lib/format.js";
 import { take } from "../lib/keys.js";
 import { NPlusOne } from "../parts/marks.js";
@@ -20,7 +21,7 @@ export function Waterfall({ tree, selected, onSelect, needle, toggled, onToggled
   useLayoutEffect(() => {
     const element = scroller.current;
     const measure = () => {
-      const row = Math.round(ROW_REM * parseFloat(getComputedStyle(document.documentElement).fontSize));
+      const row = Math.round(ROW_REM * rem());
       setSight((old) => {
         const next = { top: element.scrollTop, height: element.clientHeight, width: element.clientWidth, row };
         return Object.keys(next).every((name) => next[name] === old[name]) ? old : next;
