@@ -27,7 +27,7 @@ from rich.text import Text
 
 from examples.shop import answers
 from examples.shop.load import Answer, orders
-from examples.shop.processes import ROOT, Process, Shop, ShopError, running_shop
+from examples.shop.processes import ROOT, Process, Shop, ShopError, path_with_tools, running_shop
 from examples.shop.redis_server import RedisUnavailable, redis_server
 from otelkit.stack.native import NativeStack, Ports, missing_binaries
 from otelkit.stack.queries import NotArrived
@@ -207,9 +207,9 @@ def _start_stack(folder: Path, running: ExitStack) -> NativeStack | None:
 
 def _start_viewer(folder: Path, running: ExitStack) -> str:
     """`otelkit ui`, on its usual port if that is free; its address."""
-    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
-    viewer = Process("viewer", ["otelkit", "ui"], environ=environ, log_path=folder / "viewer.log")
-    running.enter_context(_announced("the viewer", _stopping(viewer)))
+    environ = {**os.environ, "PATH": path_with_tools()}
+    starting = Process("viewer", ["otelkit", "ui"], environ=environ, log_path=folder / "viewer.log")
+    viewer = running.enter_context(_announced("the viewer", starting))
     viewer.wait_until(lambda: _link(viewer) is not None)
     link = str(_link(viewer))
     _say("The viewer", heading=True)
@@ -220,14 +220,6 @@ def _start_viewer(folder: Path, running: ExitStack) -> str:
 def _link(viewer: Process) -> str | None:
     found = re.search(r"^open (\S+)$", viewer.log(), re.MULTILINE)
     return found[1] if found is not None else None
-
-
-@contextmanager
-def _stopping(process: Process) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        process.stop()
 
 
 def _environment(folder: Path, endpoint: str) -> dict[str, str]:

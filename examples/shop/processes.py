@@ -50,6 +50,12 @@ class Process:
                 start_new_session=True,
             )
 
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
     @property
     def pid(self) -> int:
         return self._process.pid
@@ -141,7 +147,7 @@ def running_shop(
     """
     shared = {
         **{name: value for name, value in os.environ.items() if not name.startswith("OTEL_")},
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PATH": path_with_tools(),
         **(environ or {}),
         "REDIS_URL": redis_url,
         "SHOP_DATABASE": str(folder / "shop.sqlite"),
@@ -158,9 +164,7 @@ def running_shop(
     def start(name: str, command: Sequence[str]) -> Process:
         named = shared if bootstrap else {**shared, "OTEL_SERVICE_NAME": name}
         log_path = folder / f"{name}.log"
-        process = Process(name, [*prefix, *command], environ=named, log_path=log_path)
-        running.callback(process.stop)
-        return process
+        return running.enter_context(Process(name, [*prefix, *command], environ=named, log_path=log_path))
 
     with ExitStack() as running:
         worker = start("shop-worker", worker_command)
@@ -179,6 +183,11 @@ def running_shop(
                 web.log_path.unlink()
         worker.wait_until(lambda: " ready." in worker.log())
         yield Shop(url, web, worker)
+
+
+def path_with_tools() -> str:
+    """PATH with the commands that are installed beside this Python first."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
 def free_port() -> int:
