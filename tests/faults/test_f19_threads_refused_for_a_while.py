@@ -32,7 +32,7 @@ resource.setrlimit(resource.RLIMIT_NPROC, (1, most))
 emit("refused", 1000)
 assert otelkits() == [], otelkits()
 """
-AFTERWARDS = """
+STARTED = """
 resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
 deadline = time.monotonic() + 10
 times = 0
@@ -41,20 +41,14 @@ while len(otelkits()) < 2:
     emit("later", 1)
     times += 1
     time.sleep(0.02)
+"""
+AFTERWARDS = f"""{STARTED}
 while otelkit.status()["ledger"]["logs"]["delivered"] < 1000:  # nobody flushes
     assert time.monotonic() < deadline, otelkit.status()["ledger"]
     time.sleep(0.02)
 print(times)
 """
-METRICS_AFTERWARDS = """
-resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
-deadline = time.monotonic() + 10
-times = 0
-while len(otelkits()) < 2:
-    assert time.monotonic() < deadline, otelkits()
-    emit("later", 1)
-    times += 1
-    time.sleep(0.02)
+METRICS_AFTERWARDS = f"""{STARTED}
 print(times, flush=True)
 time.sleep(60)
 """

@@ -17,6 +17,7 @@ from typing import Any
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.support.server import BIN, clean_environment, free_port, running, wait_until_up
@@ -146,13 +147,25 @@ def span(
     if error:
         made.status.code = 2  # type: ignore[assignment]
     for key, value in attributes.items():
-        found = made.attributes.add(key=key.replace("__", ".")).value
-        if isinstance(value, bool):
-            found.bool_value = value
-        elif isinstance(value, int):
-            found.int_value = value
-        elif isinstance(value, float):
-            found.double_value = value
-        else:
-            found.string_value = str(value)
+        fill(made.attributes.add(key=key.replace("__", ".")).value, value)
     return made
+
+
+def fill(found: AnyValue, value: Any) -> None:
+    """A value as protobuf."""
+    if isinstance(value, bool):
+        found.bool_value = value
+    elif isinstance(value, int):
+        found.int_value = value
+    elif isinstance(value, float):
+        found.double_value = value
+    elif isinstance(value, str):
+        found.string_value = value
+    elif isinstance(value, list):
+        found.array_value.SetInParent()
+        for each in value:
+            fill(found.array_value.values.add(), each)
+    else:
+        found.kvlist_value.SetInParent()
+        for key, each in value.items():
+            fill(found.kvlist_value.values.add(key=key).value, each)

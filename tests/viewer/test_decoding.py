@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from otelkit.viewer.decode_logs import decode_logs
 from otelkit.viewer.decode_metrics import decode_metrics
@@ -22,6 +21,7 @@ from otelkit.viewer.envelope import Batch
 from otelkit.viewer.exceptions import fingerprint_of
 from otelkit.viewer.transcode import to_protobuf
 from otelkit.viewer.values import Attributes, Malformed
+from tests.viewer.backend import fill
 
 DECODERS = {"traces": decode_spans, "logs": decode_logs, "metrics": decode_metrics}
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -33,26 +33,6 @@ VALUES = st.recursive(
 )
 ATTRIBUTES = st.dictionaries(TEXT, VALUES, max_size=6)
 NS = st.integers(0, (1 << 62) - 1)
-
-
-def fill(found: AnyValue, value: Any) -> None:
-    """A value as protobuf."""
-    if isinstance(value, bool):
-        found.bool_value = value
-    elif isinstance(value, int):
-        found.int_value = value
-    elif isinstance(value, float):
-        found.double_value = value
-    elif isinstance(value, str):
-        found.string_value = value
-    elif isinstance(value, list):
-        found.array_value.SetInParent()
-        for each in value:
-            fill(found.array_value.values.add(), each)
-    else:
-        found.kvlist_value.SetInParent()
-        for key, each in value.items():
-            fill(found.kvlist_value.values.add(key=key).value, each)
 
 
 SPANS = st.fixed_dictionaries(
