@@ -424,11 +424,11 @@ def test_a_block_around_a_yield_holds_for_the_endpoint(start: Callable[..., Expo
     class Around:
         """Sees the end of the dependencies."""
 
-        def __init__(self, inner: Any) -> None:
-            self.inner = inner
+        def __init__(self, app: Any) -> None:
+            self.app = app
 
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            await self.inner(scope, receive, send)
+            await self.app(scope, receive, send)
             otelkit.event(f"after {scope['path'][1:]}")
 
     app.add_middleware(Around)

@@ -51,6 +51,7 @@ def test_a_dialect_that_calls_another(start: Callable[..., Exported]) -> None:
         connection.execution_options(no_parameters=True).exec_driver_sql("SELECT id FROM orders")
         with pytest.raises(sqlalchemy.exc.OperationalError):
             connection.execute(text("SELECT id FROM missing"))
+    engine.dispose()
     spans = [span for span in exported.spans if "db.system.name" in span.attributes]
     assert [span.name for span in spans] == ["CREATE orders", "INSERT orders", "SELECT orders", "SELECT missing"]
     assert spans[1].attributes["db.operation.batch.size"] == 2
