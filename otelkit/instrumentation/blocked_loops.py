@@ -90,30 +90,30 @@ class BlockedLoops(LoopTimers):
 
     def _look(self) -> None:
         while True:
-            due_s = time.monotonic() + self._threshold_s
             self._wake.wait(self._threshold_s)
             with self._lock:
                 if self._stopped or not self._timers:
                     self._thread = None
                     return
             with guard.guarded("the look at an event loop"):
-                self._look_once(time.monotonic() - due_s)
+                self._look_once()
 
-    def _look_once(self, look_late_s: float) -> None:
-        """Looks at each loop; a look that is late itself has waited for the interpreter's lock."""
+    def _look_once(self) -> None:
         self._told = {key: asked_s for key, asked_s in self._told.items() if key in self._timers}
         for key, reference in list(self._timers.items()):
             timer = reference()
             frames, context = _sample(timer) if timer is not None else ([], None)
             if timer is None or not frames:
                 continue
+            due_s = timer.due_s
             if timer.asked_s is None:
                 with suppress(RuntimeError):  # it was closed in the meantime
                     timer.ask()
             asked_s = timer.asked_s
             if asked_s is None or self._told.get(key) == asked_s:  # it goes on, or is told
                 continue
-            late_s = max(look_late_s, time.monotonic() - asked_s)
+            # While a call keeps the interpreter's lock this thread asks nothing: then the timer tells.
+            late_s = time.monotonic() - min(asked_s, due_s)
             if late_s >= self._threshold_s:
                 self._told[key] = asked_s
                 (context or Context()).run(self._tell, frames, late_s)

@@ -68,9 +68,9 @@ class LoopTimers:
 
 
 class LoopTimer:
-    """The timer of one loop; `asked_s` is a reading of `time.monotonic`."""
+    """The timer of one loop; `asked_s` and `due_s` are readings of `time.monotonic`."""
 
-    __slots__ = ("__weakref__", "_context", "_due_s", "_run", "_timers", "asked_s", "loop", "outside", "thread_id")
+    __slots__ = ("__weakref__", "_context", "_run", "_timers", "asked_s", "due_s", "loop", "outside", "thread_id")
 
     def __init__(self, timers: LoopTimers, loop: asyncio.AbstractEventLoop) -> None:
         self._timers = timers
@@ -86,7 +86,7 @@ class LoopTimer:
         """To be called on the loop's thread."""
         self._run = _run_of_loop()
         self.thread_id = threading.get_ident()
-        self._due_s = time.monotonic() + interval_s
+        self.due_s = time.monotonic() + interval_s
         self.loop.call_later(interval_s, self._fired, context=self._context)
 
     def ask(self) -> None:
@@ -105,7 +105,7 @@ class LoopTimer:
 
     def _fired(self) -> None:
         if not self.loop.is_closed():
-            late_s = time.monotonic() - self._due_s
+            late_s = time.monotonic() - self.due_s
             self._note_caller(sys._getframe().f_back)
             # While a loop does not run its timers are late, but nobody waits for it.
             self._timers.timer_fired(self, late_s if _run_of_loop() is self._run else None)

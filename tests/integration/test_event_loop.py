@@ -50,7 +50,7 @@ async def busy() -> None:
 
 @app.get("/locked")
 async def locked() -> None:
-    ctypes.PyDLL(None).usleep(600_000)  # a call that keeps the interpreter's lock
+    ctypes.PyDLL(None).usleep(900_000)  # a call that keeps the interpreter's lock
 
 
 @app.get("/waiting")
@@ -135,7 +135,7 @@ def test_what_blocks_is_told_once_with_its_stack(
 def test_a_call_that_keeps_the_interpreters_lock_is_told(
     start: Callable[..., Exported], loop: Literal["asyncio", "uvloop"]
 ) -> None:
-    """Once nobody keeps it: the look itself was late. Who gets it then is chance, so not at every try."""
+    """Once nobody keeps it. Who gets it then is chance, so not at every try."""
     pytest.importorskip(loop)
     exported = start(blocked_loop_s=0.2)
     with served(app, loop=loop) as url:
