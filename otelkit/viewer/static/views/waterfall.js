@@ -178,6 +178,7 @@ function Row({ node, depth, open, tree, length, index, slot, height, logs, isCur
       ${node.group && html`<b class="times num">x ${node.members.length}</b>`}
       ${node.group?.n_plus_one && html`<${NPlusOne} />`}
       ${bad && html`<span class="dot error" role="img" aria-label="error"></span>`}
+      ${node.span?.attributes["celery.task.state"] === "RETRY" && html`<span class="chip warn" title="This attempt asked to be run again">retry</span>`}
       ${node.lost && html`<span class="chip" title=${node.lost}>${node.lost}</span>`}
       ${!open && node.span && node.children.length > 0 && html`<span class="chip num">+${below(node)}</span>`}
       ${logs + events > 0 && html`<span class="chip num" title=${`${logs} logs, ${events} events`}>≡ ${logs + events}</span>`}
