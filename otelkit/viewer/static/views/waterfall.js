@@ -126,7 +126,7 @@ export function Waterfall({ tree, selected, onSelect, needle, toggled, onToggled
     <div class="span-head" role="row" aria-rowindex="1">
       <div role="columnheader" class="span-name">Span</div>
       <div role="columnheader" class="span-time" aria-label="Time">
-        ${marks.map((mark) => html`<span key=${mark} class="tick" style=${{ left: `${(mark / length) * 100}%` }}>${duration(mark)}</span>`)}
+        ${marks.map((mark) => html`<span key=${mark} class="tick" style=${tickAt(mark / length)}>${duration(mark)}</span>`)}
       </div>
     </div>
     <div class="span-rows" role="rowgroup" style=${{ height: `${shown.length * sight.row}px` }}>
@@ -150,6 +150,9 @@ export function Waterfall({ tree, selected, onSelect, needle, toggled, onToggled
     </div>
   </div>`;
 }
+
+// Right of its line, where there is room.
+const tickAt = (part) => (part < 0.9 ? { left: `${part * 100}%` } : { right: `${(1 - part) * 100}%` });
 
 function find(tree, key) {
   if (!key.startsWith("fold:")) return tree.byId.get(key);
