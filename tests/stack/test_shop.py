@@ -38,7 +38,7 @@ ORDERS = 6
 ARRIVES_IN_S = 40.0
 WAYS = ("bootstrap", "otelkit-run", "opentelemetry-instrument", "auto-enable")
 
-# What the shop never makes: errors and time-outs, and what only other event loops or interpreters have.
+# What orders never make: errors and time-outs, and what only other event loops or interpreters have.
 _NOT_IN_THE_SHOP = {
     semconv.DB_CLIENT_CONNECTION_TIMEOUTS,
     semconv.CELERY_TASK_RETRIES,
