@@ -1,9 +1,11 @@
 """How many spans a second `otelkit ui` takes and writes, and how fast it answers meanwhile and afterwards.
 
     python -m benchmarks.viewer --seconds 60
+    python -m benchmarks.viewer --spans 250000 1000000 4000000
 
 One sender posts requests of 512 spans with 12 attributes each over HTTP, with gzip, to a database in a folder, while a
-live page is open. 429 is waited for, as a sender does. What is printed is of this machine, sender and all.
+live page is open. 429 is waited for, as a sender does. With numbers of spans everything is measured at each of them, to
+see how it grows. What is printed is of this machine, sender and all.
 """
 
 from __future__ import annotations
@@ -145,33 +147,49 @@ def ask(backend: Backend, question: str) -> tuple[float, Any]:
     return sorted(times)[1], found
 
 
+def measure(backend: Backend, already: int, seconds: float, most: int) -> dict[str, float]:
+    """Sends for so long or so many, waits until all is written, and asks: what was measured, by name with its unit."""
+    viewer = psutil.Process(backend.process.pid)
+    cpu, own = viewer.cpu_times(), time.process_time()
+    taken, refused, took_s = send(backend.url, seconds, most)
+    own = time.process_time() - own
+    backend.wait(lambda: backend.get("info")["rows"]["spans"] >= already + taken, "all is written", 120)
+    after = viewer.cpu_times()
+    used = after.user + after.system - cpu.user - cpu.system
+    spans = already + taken
+    found = {
+        "spans": spans,
+        "spans/s": taken / took_s,
+        "told to wait": refused,
+        "viewer's CPU, us a span": used / taken * 1e6,
+        "sender's CPU, us a span": own / taken * 1e6,
+        "memory of the viewer, MB": viewer.memory_info().rss >> 20,
+        "on disk, bytes a span": backend.get("info")["bytes"] / spans,
+    }
+    for name, question in _QUESTIONS.items():
+        found[f"{name}, ms"] = ask(backend, question)[0]
+    trace_id = ask(backend, "traces?limit=1")[1]["traces"][0]["trace_id"]
+    found["a trace by its id, ms"] = ask(backend, f"traces/{trace_id}")[0]
+    return found
+
+
 def main() -> None:
     """Runs it and prints what was measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--spans", type=int, default=1 << 40, help="end after so many")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long, where no number of spans is given")
+    parser.add_argument("--spans", type=int, nargs="+", default=[], help="after how many spans to measure")
     arguments = parser.parse_args()
+    measured: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as name, running_backend(Path(name), "--db", f"{name}/db") as backend:
-        viewer = psutil.Process(backend.process.pid)
         page = Page(backend.url)
         page.start()
-        cpu, own = viewer.cpu_times(), time.process_time()
-        taken, refused, took_s = send(backend.url, arguments.seconds, arguments.spans)
-        backend.wait(lambda: backend.get("info")["rows"]["spans"] >= taken, "all is written", 120)
-        after = viewer.cpu_times()
-        used = after.user + after.system - cpu.user - cpu.system
-        info = backend.get("info")
-        print(f"{taken} spans in {took_s:.1f} s: {taken / took_s:.0f} spans/s, {refused} times told to wait")
-        print(
-            f"CPU a span: viewer {used / taken * 1e6:.1f} us, sender {(time.process_time() - own) / taken * 1e6:.1f} us"
-        )
-        print(f"memory of the viewer: {viewer.memory_info().rss >> 20} MB")
-        print(f"on disk: {info['bytes'] / taken:.0f} bytes a span")
+        for spans in arguments.spans or [1 << 40]:
+            already = int(measured[-1]["spans"]) if measured else 0
+            seconds = float("inf") if arguments.spans else arguments.seconds
+            measured.append(measure(backend, already, seconds, spans - already))
         print(f"events of the live page: {page.events}")
-        for name, question in _QUESTIONS.items():
-            print(f"{name}: {ask(backend, question)[0]:.0f} ms")
-        trace_id = ask(backend, "traces?limit=1")[1]["traces"][0]["trace_id"]
-        print(f"a trace by its id: {ask(backend, f'traces/{trace_id}')[0]:.0f} ms")
+    for name in measured[0]:
+        print(f"{name:>26}", *(f"{each[name]:>10,.0f}" for each in measured))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ def severity_name(number: int) -> str:
 def _log(
     body: bytes, position: int, end: int, resource: Resource, scope: str, attributes: Attributes, batch: Batch
 ) -> None:
-    get, learn = attributes.kept.get, attributes.learn
     at = observed = severity = 0
     severity_text = event_name = text = ""
     trace_id = span_id = None
@@ -50,9 +49,7 @@ def _log(
             content = body[position : position + size]
             position += size
             if tag == 0x32:
-                pair = get(content)
-                if pair is None:
-                    pair = learn(content)
+                pair = attributes[content]
                 pairs.append(pair)
                 if pair.startswith(('"exception.', '"otelkit.error.')):
                     exception.append(content)

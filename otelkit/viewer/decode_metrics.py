@@ -87,7 +87,7 @@ def _point(
     repeated: dict[int, list[bytes]] = {}
     for field, value in read_fields(encoded):
         if field == labels_at and isinstance(value, bytes):
-            pairs.append(attributes.kept.get(value) or attributes.learn(value))
+            pairs.append(attributes[value])
         elif field == exemplars_at and isinstance(value, bytes):
             exemplars.append(_exemplar(value, attributes))
         elif field in (6, 7) and number in (9, 11) and isinstance(value, bytes):
@@ -157,7 +157,7 @@ def _exemplar(encoded: bytes, attributes: Attributes) -> dict[str, Any]:
     pairs = []
     for field, value in read_fields(encoded):
         if field == 7 and isinstance(value, bytes):
-            pairs.append(attributes.kept.get(value) or attributes.learn(value))
+            pairs.append(attributes[value])
         else:
             fields[field] = value
     return {

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from typing import Any, NamedTuple
 
 from otelkit.viewer.rollups import MINUTE_NS
+from otelkit.viewer.span_facts import Facts
+
+Seen = tuple[bytes, "bytes | None", int, str, int, int, bool, Facts]
+"""Of a span: its id, its parent's, kind, service, start and duration in ns, whether it failed, and its facts."""
 
 _PATIENCE_S = 5.0
 _MOST_WAITING = 50_000
-_SERVER, _CLIENT, _PRODUCER, _CONSUMER = 2, 3, 4, 5
-_CACHES = frozenset(("redis", "memcached", "valkey"))
+_SERVER, _CLIENT, _PRODUCER = 2, 3, 4
+_log = math.log
 
 
 class _Call(NamedTuple):
@@ -36,49 +40,54 @@ class Edges:
     def __init__(self) -> None:
         self._calls: OrderedDict[bytes, _Call] = OrderedDict()
         self._servers: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
-        self._counted: Counter[tuple[Any, ...]] = Counter()
-        self._failed: Counter[tuple[Any, ...]] = Counter()
+        self._counted: dict[tuple[Any, ...], int] = {}
+        self._failed: dict[tuple[Any, ...], int] = {}
 
-    def add(self, spans: list[tuple[Any, ...]]) -> None:
+    def add(self, spans: list[Seen]) -> None:
         """Takes the client, server, producer and consumer spans of a batch."""
         now = time.monotonic()
-        for span_id, parent_id, kind, service, start_ns, duration_ns, failed, promoted in spans:
-            if kind == _SERVER:
+        for span_id, parent_id, kind, service, start_ns, duration_ns, failed, facts in spans:
+            if kind == _CLIENT:
+                called = facts.called_type
+                if called == "external":
+                    self._called(
+                        span_id, _Call(service, "service", facts.called, called, start_ns, duration_ns, failed, now)
+                    )
+                else:
+                    self._count(service, "service", facts.called, called, start_ns, duration_ns, failed)
+            elif kind == _SERVER:
                 if parent_id is not None:
                     self._served(parent_id, service, now)
-            elif kind == _CLIENT:
-                target, called = _target(promoted)
-                self._called(span_id, _Call(service, "service", target, called, start_ns, duration_ns, failed, now))
-            else:
-                queue = promoted.get("messaging.destination.name") or promoted.get("messaging.system")
-                ends = [(service, "service"), (str(queue), "queue")]
-                if queue:
-                    (source, called_by), (target, called) = ends if kind == _PRODUCER else reversed(ends)
-                    self._count(_Call(source, called_by, target, called, start_ns, duration_ns, failed, now))
+            elif facts.queue and kind == _PRODUCER:
+                self._count(service, "service", facts.queue, "queue", start_ns, duration_ns, failed)
+            elif facts.queue:
+                self._count(facts.queue, "queue", service, "service", start_ns, duration_ns, failed)
 
     def _called(self, span_id: bytes, call: _Call) -> None:
-        if call.kind != "external":
-            self._count(call)
-            return
         server = self._servers.pop(span_id, None)
         if server is not None:
-            self._count(call._replace(target=server[0], kind="service"))
-        elif call.target or call.source:
+            self._count_call(call._replace(target=server[0], kind="service"))
+        else:
             self._calls[span_id] = call
 
     def _served(self, parent_id: bytes, service: str, now: float) -> None:
         call = self._calls.pop(parent_id, None)
         if call is not None:
-            self._count(call._replace(target=service, kind="service"))
+            self._count_call(call._replace(target=service, kind="service"))
         else:
             self._servers[parent_id] = (service, now)
 
-    def _count(self, call: _Call) -> None:
-        bucket = math.floor(math.log(max(call.duration_ns, 1000) / 1000) * 8)
-        key = (call.start_ns // MINUTE_NS, call.source, call.source_kind, call.target, call.kind, bucket)
-        self._counted[key] += 1
-        if call.failed:
-            self._failed[key] += 1
+    def _count_call(self, call: _Call) -> None:
+        self._count(call.source, call.source_kind, call.target, call.kind, call.start_ns, call.duration_ns, call.failed)
+
+    def _count(
+        self, source: str, source_kind: str, target: str, kind: str, start_ns: int, duration_ns: int, failed: bool
+    ) -> None:
+        bucket = int(_log(duration_ns / 1000) * 8) if duration_ns > 1000 else 0
+        key = (start_ns // MINUTE_NS, source, source_kind, target, kind, bucket)
+        self._counted[key] = self._counted.get(key, 0) + 1
+        if failed:
+            self._failed[key] = self._failed.get(key, 0) + 1
 
     def take(self, *, everything: bool = False) -> list[tuple[Any, ...]]:
         """The rows that were counted since the last time."""
@@ -89,22 +98,13 @@ class Edges:
                 break
             del self._calls[span_id]
             if call.target:
-                self._count(call)
+                self._count_call(call)
         while self._servers:
             span_id, (_, since_s) = next(iter(self._servers.items()))
             if since_s > until and len(self._servers) <= _MOST_WAITING:
                 break
             del self._servers[span_id]
-        rows = [(*key, count, self._failed[key]) for key, count in self._counted.items()]
+        rows = [(*key, count, self._failed.get(key, 0)) for key, count in self._counted.items()]
         self._counted.clear()
         self._failed.clear()
         return rows
-
-
-def _target(promoted: dict[str, Any]) -> tuple[str, str]:
-    """What a client's span says of the other side: its name and its type."""
-    system = promoted.get("db.system.name") or promoted.get("db.system")
-    if system:
-        return str(system), "cache" if system in _CACHES else "database"
-    host = promoted.get("peer.service") or promoted.get("server.address") or promoted.get("net.peer.name")
-    return str(host or ""), "external"

@@ -65,6 +65,11 @@ class Batch:
         self.series.clear()
         self.resources.clear()
 
+    def settle_if_large(self) -> None:
+        """Makes tables of what came together where that is much."""
+        if len(self.spans) + len(self.logs) + len(self.points) >= _MOST_ROWS:
+            self.settle()
+
 
 @contextmanager
 def reading(*also: type[Exception]) -> Iterator[None]:
@@ -81,26 +86,31 @@ def reading(*also: type[Exception]) -> Iterator[None]:
 
 
 def resources(body: bytes, batch: Batch) -> Iterator[tuple[Resource, str, tuple[int, int]]]:
-    """Each record of a request: its resource, its scope's name, and where in the body it stands.
+    """Each record of a request: its resource, its scope's name, and where in the body it stands."""
+    for resource, scope, (start, end) in scopes(body):
+        for place in messages(body, start, end, 0x12):
+            batch.resources[resource.id] = resource
+            yield resource, scope, place
+            batch.settle_if_large()
+
+
+def scopes(body: bytes) -> Iterator[tuple[Resource, str, tuple[int, int]]]:
+    """The scopes of a request: the resource, the scope's name, and where its message with the records stands.
 
     The resource's and the scope's fields may stand before or after the records.
     """
-    for outer_start, outer_end in _messages(body, 0, len(body), 0x0A):
-        resource = _resource(b"".join(body[a:b] for a, b in _messages(body, outer_start, outer_end, 0x0A)))
-        for start, end in _messages(body, outer_start, outer_end, 0x12):
+    for outer_start, outer_end in messages(body, 0, len(body), 0x0A):
+        resource = _resource(b"".join(body[a:b] for a, b in messages(body, outer_start, outer_end, 0x0A)))
+        for start, end in messages(body, outer_start, outer_end, 0x12):
             scope = ""
-            for at, until in _messages(body, start, end, 0x0A):
+            for at, until in messages(body, start, end, 0x0A):
                 for number, value in read_fields(body[at:until]):
                     if number == 1 and isinstance(value, bytes):
                         scope = value.decode("utf-8", "replace")
-            for place in _messages(body, start, end, 0x12):
-                batch.resources[resource.id] = resource
-                yield resource, scope, place
-                if len(batch.spans) + len(batch.logs) + len(batch.points) >= _MOST_ROWS:
-                    batch.settle()
+            yield resource, scope, (start, end)
 
 
-def _messages(body: bytes, position: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
+def messages(body: bytes, position: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
     """Where the messages of a field stand, which has a tag of one byte."""
     while position < end:
         if body[position] == wanted:

@@ -183,7 +183,11 @@ def _on_attribute(found: Compare, target: Target, resources: str) -> Condition:
 
 
 def attribute_condition(column: str, found: Compare) -> Condition:
-    """On one attribute in a column of JSON: only of the few rows that have its text is the JSON read."""
+    """On one attribute in a column of JSON: only of the few rows that have its text is the JSON read.
+
+    It may be NULL where it does not hold. What looks for the text stands first and by itself: DuckDB reads the JSON of
+    every row where both are an argument of a function.
+    """
     key, text = text_json(found.key), found.value.text
     extracted = f"json_extract_string({column}, ?)"
     has, path = f"{key}:", f"$.{key}"
@@ -191,20 +195,19 @@ def attribute_condition(column: str, found: Compare) -> Condition:
         if not _NUMBER.fullmatch(text):
             raise FilterError(f"{found.operator} compares numbers, and {text[:40]!r} is none", found.at)
         number = f"TRY_CAST({extracted} AS DOUBLE) {_sign(found)} ?"
-        return f"coalesce(contains({column}, ?) AND {number}, false)", [has, path, float(text)]
+        return f"(contains({column}, ?) AND {number})", [has, path, float(text)]
     if found.value.wild:
         if not text.strip("*"):
             return f"contains({column}, ?)", [has]
         likes = f"{extracted} LIKE ? ESCAPE '\\'"
-        return f"coalesce(contains({column}, ?) AND {likes}, false)", [has, path, like(text)]
+        return f"(contains({column}, ?) AND {likes})", [has, path, like(text)]
     if _NUMBER.fullmatch(text):
-        begins = f"(contains({column}, ?) OR contains({column}, ?))"
         equal = f"({extracted} = ? OR TRY_CAST({extracted} AS DOUBLE) = ?)"
-        values = [f"{has}{_plain(text)}", f'{has}"{text}', path, text, path, float(text)]
-        return f"coalesce({begins} AND {equal}, false)", values
-    if text in ("true", "false"):
-        return f"coalesce(contains({column}, ?) AND {extracted} = ?, false)", [has, path, text]
-    return f"coalesce(contains({column}, ?) AND {extracted} = ?, false)", [f"{has}{text_json(text)}", path, text]
+        # One expression: looking for two texts takes twice as long.
+        begins = f'{re.escape(has)}({re.escape(_plain(text))}|"{re.escape(text)})'
+        return f"(regexp_matches({column}, ?) AND {equal})", [begins, path, text, path, float(text)]
+    begins = has if text in ("true", "false") else f"{has}{text_json(text)}"
+    return f"(contains({column}, ?) AND {extracted} = ?)", [begins, path, text]
 
 
 def _plain(text: str) -> str:

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 from otelkit.viewer.decode_logs import decode_logs
 from otelkit.viewer.decode_metrics import decode_metrics
-from otelkit.viewer.decode_spans import PROMOTED, decode_spans
+from otelkit.viewer.decode_spans import decode_spans
 from otelkit.viewer.envelope import Batch
 from otelkit.viewer.inflate import TooLarge, UnknownEncoding, inflated
+from otelkit.viewer.span_facts import PROMOTED
 from otelkit.viewer.values import Attributes
 from otelkit.viewer.writer import Writer
 

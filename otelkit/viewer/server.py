@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ STATIC = Path(__file__).parent / "static"
 HTTP_PORT, GRPC_PORT = 4318, 4317
 _MOST_WAITING_BYTES = 64 << 20
 _PORTS_TRIED = 20
+_SWITCH_S = 0.0005
+"""After which a thread that computes lets another one run: the server's, the decoder's and the writer's hand work to
+each other, and with Python's 5 ms a request waits several times for as long as its decoding takes."""
 _PAGES = ("/", "/traces", "/traces/{id}", "/logs", "/metrics", "/metrics/{name:path}", "/map", "/errors",
           "/errors/{fingerprint}", "/queries", "/health")  # fmt: skip
 
@@ -159,6 +163,7 @@ class Backend:
 
     def run(self) -> None:
         """Serves until SIGINT or SIGTERM, then writes what waits and closes the database."""
+        sys.setswitchinterval(_SWITCH_S)
         try:
             self._server.run([self._socket])
         finally:

@@ -24,6 +24,11 @@ from otelkit.viewer.slices import Slice, numbers, path_of
 SLICES = 10
 """Into how many slices the bounds are divided: what is on disk is at most the bound and one of them."""
 
+_ROW_GROUP = 10 * 2048
+"""Rows: as many as are written at once where much comes in. A whole group is compressed and written once, while what is
+less is logged, written, and written again with what fills the group up."""
+_MOST_LOGGED = "64MB"  # until it is merged into the file
+
 _LOCKED = re.compile("lock", re.IGNORECASE)
 
 
@@ -77,6 +82,7 @@ class Store:
     def _configure(self) -> None:
         megabytes = 256 + (self.bounds.bytes >> 20 if self.path is None else 0)
         self._root.execute(f"SET memory_limit='{megabytes}MB'")
+        self._root.execute(f"SET checkpoint_threshold='{_MOST_LOGGED}'")
         self._root.execute("SET preserve_insertion_order=false")
         self._root.execute("SET TimeZone='UTC'")
         self._root.execute("SET autoinstall_known_extensions=false")
@@ -127,7 +133,7 @@ class Store:
 
     def _attach(self, found: Slice) -> None:
         where = str(found.path).replace("'", "''") if found.path is not None else ":memory:"
-        self._writer.execute(f"ATTACH '{where}' AS {found.name}")
+        self._writer.execute(f"ATTACH '{where}' AS {found.name} (ROW_GROUP_SIZE {_ROW_GROUP})")
 
     def _detach(self, found: Slice) -> None:
         self._seen.pop(found.name, None)

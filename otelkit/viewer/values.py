@@ -38,16 +38,19 @@ class Promoted(str):
     value: Any
 
 
-class Attributes:
-    """Decodes attributes; `promoted` are the keys whose values are wanted besides. Owned by one thread."""
+class Attributes(dict[bytes, str]):
+    """The JSON of a KeyValue by its bytes: `"key":value`. Bounded, and owned by one thread.
+
+    `promoted` are the keys whose values are wanted besides. Looking up raises Malformed for bytes that are no KeyValue.
+    """
 
     def __init__(self, promoted: frozenset[str] = frozenset()) -> None:
+        super().__init__()
         self._promoted = promoted
-        self.kept: dict[bytes, str] = {}
         self._heads: dict[str, str] = {}
 
-    def learn(self, encoded: bytes) -> str:
-        """The JSON of a KeyValue that is not among `kept`: `"key":value`."""
+    def __missing__(self, encoded: bytes) -> str:
+        """Decodes one that is not kept."""
         key, value = _short(encoded) or key_value(encoded)
         head = self._heads.get(key)
         if head is None:
@@ -60,9 +63,9 @@ class Attributes:
             promoted.key, promoted.value = key, value
             found = promoted
         if len(encoded) <= _LONGEST_KEPT:
-            if len(self.kept) >= _MOST_KEPT:
-                self.kept.clear()
-            self.kept[encoded] = found
+            if len(self) >= _MOST_KEPT:
+                self.clear()
+            self[encoded] = found
         return found
 
 

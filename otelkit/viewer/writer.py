@@ -12,13 +12,15 @@ from collections.abc import Callable, Collection
 
 import pyarrow as pa
 
-from otelkit.viewer.edges import Edges
+from otelkit.viewer.edges import Edges, Seen
 from otelkit.viewer.envelope import Batch
 from otelkit.viewer.store import Store
 from otelkit.viewer.tables import Tables, table_of
 
-_EVERY_S = 0.2
-_MOST_ROWS = 20_000  # of one transaction
+_EVERY_S, _LONGEST_S = 0.2, 1.0
+_SHARE = 4  # of the time, what writing takes at most while little comes in
+_MOST_ROWS = 40_000  # of one transaction
+_ENOUGH_ROWS = 24_000  # to write them at once: more than a slice's row group, which is then written as it stays
 _TRIM_EVERY_S = 10.0
 _RECORDS = ("spans", "logs", "points")
 
@@ -34,7 +36,7 @@ class Writer:
         self._say = say
         self._written = written
         self._edges = Edges()
-        self._waiting: deque[tuple[list[Tables], list[tuple[object, ...]], int]] = deque()
+        self._waiting: deque[tuple[list[Tables], list[Seen], int]] = deque()
         self._bytes = 0
         self._rows = 0
         self._changed = threading.Condition()
@@ -88,27 +90,31 @@ class Writer:
 
     def _run(self) -> None:
         trimmed = written = time.monotonic()
+        pause_s = _EVERY_S
         while True:
             with self._changed:
-                # Written together, many batches cost little more than one.
-                while not self._ending and (left := written + _EVERY_S - time.monotonic()) > 0:
-                    if self._rows >= _MOST_ROWS:
+                # Written together, many batches cost little more than one; the longer that takes, the longer the pause.
+                while not self._ending and (left := written + pause_s - time.monotonic()) > 0:
+                    if self._rows >= _ENOUGH_ROWS:
                         break
                     self._changed.wait(left)
                 taken = self._take()
-            written = time.monotonic()
+            began = time.monotonic()
             if not taken and self._ending and not self._waiting:
                 break
             if taken:
                 self._write(taken)
+                written = time.monotonic()
+                pause_s = min(max(_EVERY_S, _SHARE * (written - began)), _LONGEST_S)
                 continue
+            written, pause_s = began, _EVERY_S
             self._flush_edges(final=False)
             if time.monotonic() - trimmed > _TRIM_EVERY_S:
                 trimmed = time.monotonic()
                 self._trim()
         self._flush_edges(final=True)
 
-    def _take(self) -> list[tuple[list[Tables], list[tuple[object, ...]], int]]:
+    def _take(self) -> list[tuple[list[Tables], list[Seen], int]]:
         taken = []
         rows = 0
         while self._waiting and rows < _MOST_ROWS:
@@ -118,7 +124,7 @@ class Writer:
         self._rows -= rows
         return taken
 
-    def _write(self, taken: list[tuple[list[Tables], list[tuple[object, ...]], int]]) -> None:
+    def _write(self, taken: list[tuple[list[Tables], list[Seen], int]]) -> None:
         try:
             joined = self._joined(taken)
             self._store.write(joined)
@@ -133,7 +139,7 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - it is written; only who watches has missed it
             self._say(f"open pages were not told of what came in: {_first_line(error)}")
 
-    def _joined(self, taken: list[tuple[list[Tables], list[tuple[object, ...]], int]]) -> Tables:
+    def _joined(self, taken: list[tuple[list[Tables], list[Seen], int]]) -> Tables:
         together: dict[str, list[pa.Table]] = {}
         for parts, edges, _ in taken:
             for part in parts:

@@ -14,11 +14,13 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from otelkit.delivery.wire import sized
 from otelkit.viewer.decode_logs import decode_logs
 from otelkit.viewer.decode_metrics import decode_metrics
-from otelkit.viewer.decode_spans import PROMOTED, decode_spans
+from otelkit.viewer.decode_spans import decode_spans
 from otelkit.viewer.envelope import Batch
 from otelkit.viewer.exceptions import fingerprint_of
+from otelkit.viewer.span_facts import PROMOTED
 from otelkit.viewer.transcode import to_protobuf
 from otelkit.viewer.values import Attributes, Malformed
 from tests.viewer.backend import fill
@@ -148,6 +150,34 @@ def _real() -> dict[str, bytes]:
 REAL = _real()
 
 
+def test_a_large_request_is_read_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every span is there once, in order, wherever the parts end; one that is larger than a part is one by itself."""
+    request = ExportTraceServiceRequest()
+    scope = request.resource_spans.add().scope_spans.add()
+    names = [f"s{n}" * (1 + n % 7 * 40) for n in range(200)]
+    for number, name in enumerate(names):
+        scope.spans.add(name=name, trace_id=b"1" * 16, span_id=(number + 1).to_bytes(8, "big"))
+    scope.scope.name = "last"
+    for most in (1, 100, 1000, 1 << 20):
+        monkeypatch.setattr("otelkit.viewer.span_messages._MOST_AT_ONCE", most)
+        batch = Batch()
+        decode_spans(request.SerializeToString(), Attributes(PROMOTED), batch)
+        assert [row[3] for row in batch.spans] == names
+        assert {row[10] for row in batch.spans} == {"last"}
+
+
+def test_a_span_of_millions_of_attributes_is_rejected() -> None:
+    """The others of the request are taken, one of a million distinct keys too."""
+    head = sized(b"\x0a", b"1" * 16) + sized(b"\x12", b"2" * 8)
+    keys = b"".join(sized(b"\x4a", sized(b"\x0a", str(n).encode())) for n in range(1_000_000))
+    spans = (head, head + b"\x4a\x00" * 2_000_000, head + keys)
+    batch = Batch()
+    body = sized(b"\x0a", sized(b"\x12", b"".join(sized(b"\x12", each) for each in spans)))
+    decode_spans(body, Attributes(PROMOTED), batch)
+    assert batch.rejected == {"a span with more than a million attributes": 1}
+    assert [len(json.loads(row[12])) for row in batch.spans] == [0, 1_000_000]
+
+
 def test_the_points_of_each_kind_are_told_apart() -> None:
     """With their values."""
     batch = Batch()
@@ -181,8 +211,8 @@ def test_ever_new_keys_do_not_fill_the_memory() -> None:
     attributes = Attributes()
     for n in range(100_000):
         key = f"key.{n}".encode()
-        attributes.learn(b"\x0a" + bytes((len(key),)) + key + b"\x12\x02\x18\x05")
-    assert len(attributes.kept) <= 40_000
+        assert attributes[b"\x0a" + bytes((len(key),)) + key + b"\x12\x02\x18\x05"] == f'"key.{n}":5'
+    assert len(attributes) <= 40_000
 
 
 def test_a_stack_traces_lines_texts_and_libraries_do_not_count() -> None:

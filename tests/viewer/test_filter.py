@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otelkit.viewer.decode_spans import decode_spans
+from otelkit.viewer.envelope import Batch
 from otelkit.viewer.filter import And, Compare, Filter, FilterError, Not, Or, Text, Value, parse
 from otelkit.viewer.filter_sql import condition, of_trace
+from otelkit.viewer.span_facts import PROMOTED
 from otelkit.viewer.store import Bounds, Store
+from otelkit.viewer.values import Attributes
+from tests.viewer.backend import span, spans_request
 
 KEYS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_./-]{0,8}", fullmatch=True)
 BARE = st.from_regex(r"[A-Za-z0-9_./{}*%'\\?-]{1,8}", fullmatch=True)
@@ -71,6 +77,44 @@ def test_what_a_filter_becomes_is_sql(store: Store, found: Filter) -> None:
                 continue
             assert sql.count("?") == len(values)
             cursor.execute(f"SELECT count(*) FROM viewer.{target} WHERE {sql}", values)
+
+
+@pytest.fixture(scope="module")
+def numbered() -> Iterator[Store]:
+    """A store with a span for each kind of value."""
+    made = Store(None, Bounds(), say=print)
+    values: list[dict[str, Any]] = [{"a.b": 5}, {"aXb": 5}, {"a.b": "5"}, {"a.b": 5.0}, {"a.b": 51}, {"a.b": "5.0"},
+                                    {"a.b": "5x"}, {"a.b": True}, {"a.b": "(5)"}]  # fmt: skip
+    request = spans_request(*(span(str(n), number=n + 1, **each) for n, each in enumerate(values)))
+    batch = Batch()
+    decode_spans(request.SerializeToString(), Attributes(PROMOTED), batch)
+    batch.settle()
+    made.write(batch.parts[0])
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("a.b:5", "0235"),
+        ("-a.b:5", "14678"),
+        ("a.b:5.0", "035"),
+        ("a.b!=5", "14678"),
+        ("a.b>4", "02345"),
+        ("a.b:5*", "02345 6"),
+        ("a.b:true", "7"),
+        ('a.b:"(5)"', "8"),
+        ("a.b:* -a.b:true", "0234568"),
+        ("(a.b:5 OR aXb:5)", "01235"),
+    ],
+)
+def test_an_attribute_is_found_by_its_value(numbered: Store, query: str, names: str) -> None:
+    """A number as a number and as a text, and what has no such attribute by what is negated."""
+    sql, values = condition(parse(query), "spans")
+    with numbered.cursor() as cursor:
+        rows = cursor.execute(f"SELECT name FROM viewer.spans WHERE {sql} ORDER BY name", values).fetchall()
+    assert "".join(name for (name,) in rows) == names.replace(" ", "")
 
 
 @pytest.mark.parametrize(
