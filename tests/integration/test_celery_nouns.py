@@ -61,13 +61,14 @@ class Nouns:
 
     def _belonging(self, trace_id: str) -> list[ReceivedSpan]:
         traces = {trace_id}
+        spans = [span for span in self.sink.spans if span.scope != "otelkit.redis"]  # most are Redis's
         while True:
-            found = [span for span in self.sink.spans if span.trace_id in traces]
+            found = [span for span in spans if span.trace_id in traces]
             ids = {span.span.span_id for span in found}
-            more = {s.trace_id for s in self.sink.spans if any(link.span_id in ids for link in s.span.links)} - traces
+            more = {span.trace_id for span in spans if any(link.span_id in ids for link in span.span.links)} - traces
             if not more:
                 # What a child sent at its end may come twice.
-                return list({span.span_id: span for span in found if span.scope != "otelkit.redis"}.values())
+                return list({span.span_id: span for span in found}.values())
             traces |= more
 
     def measured(self, task: str) -> dict[str, int]:
