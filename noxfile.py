@@ -1,9 +1,9 @@
-"""What CI runs after `make test`: the built wheel in clean environments, on every Python that is supported.
+"""What CI runs after all tests of the checkout: the built wheel in clean environments, on every supported Python.
 
-`nox -s wheel`: unit tests and the shop with the real stack, on this Python; `make test` has run all there is from the
-checkout. `nox -s pythons`: unit and integration tests on the other Pythons that are installed: on 3.10 with the lowest
-version of every library that pyproject.toml allows, on 3.12 with what pip would install, on 3.13 with the highest
-OpenTelemetry.
+`nox -s wheel`: unit tests and the shop with the real stack, on this Python. `nox -s pythons`: unit and
+integration tests on the other Pythons that are installed: on 3.10 with the lowest version of every library that
+pyproject.toml allows, on 3.12 with what pip would install and without the slow ones, on 3.13 with the highest
+OpenTelemetry. What fails is tried once more (tools/second_try.py).
 """
 
 from __future__ import annotations
@@ -59,6 +59,14 @@ BEHIND_HIGHEST = (
     "opentelemetry-instrumentation-urllib3",
 )
 
+# The slow tests that Python's version or a library's can decide, which run on both ends of the range. The others that
+# are slow try otelkit's own programs, whatever they run on, and `make test-slow` has had them: the benchmarks
+# (test_benchmarks.py), the demo's ends and its stack (test_demo.py), CI's second try (test_second_try.py); uWSGI
+# (test_uwsgi.py) is not in these environments.
+WITH_WORKERS = ("tests/integration/test_celery.py", "tests/integration/test_shop.py")
+# The many ways of a broker: of Celery's version. `make test-slow` has had them with the newest.
+WITH_BROKERS = ("tests/integration/test_celery_nouns.py",)
+
 # What `wheel` runs on already, if not for its libraries.
 COVERED = {THIS} - {WITH_LOWEST, WITH_HIGHEST}
 
@@ -87,7 +95,8 @@ def _lowest() -> list[str]:
     return [str(requirement) for requirement in named]
 
 
-def _test(session: nox.Session, *tests: str, pins: Iterable[str] = (), without: Iterable[str] = ()) -> None:
+def _test(session: nox.Session, *runs: tuple[str, ...], pins: Iterable[str] = (), without: Iterable[str] = ()) -> None:
+    """Installs the wheel with what the tests need, and runs pytest with the arguments of each run."""
     dev = nox.project.dependency_groups(_pyproject(), "dev")
     group = [text for text in dev if Requirement(text).name not in without]
     # Outside of the checkout (session.create_tmp is inside), where no parent folder has a .git or otelkit's source.
@@ -104,7 +113,8 @@ def _test(session: nox.Session, *tests: str, pins: Iterable[str] = (), without: 
         session.chdir(place)
         session.run("python", "-c", "import otelkit; assert 'site-packages' in otelkit.__file__, otelkit.__file__")
         command = ("-m", "tools.second_try", "-n", "auto", "--dist", "loadgroup", "-q")
-        session.run("python", *command, *tests, *session.posargs)
+        for run in runs:
+            session.run("python", *command, *run, *session.posargs)
         session.chdir(ROOT)
 
 
@@ -115,18 +125,17 @@ def _pyproject() -> dict[str, Any]:
 @nox.session
 def wheel(session: nox.Session) -> None:
     """The wheel in a clean environment of this Python: the unit tests, and the shop with the real stack."""
-    _test(session, "tests/unit", "tests/stack/test_shop.py")
+    _test(session, ("tests/unit", "tests/stack/test_shop.py"))
 
 
 @nox.session(python=_installed_pythons() or False)
 def pythons(session: nox.Session) -> None:
     """The wheel on each other Python, with the lowest libraries on the first, the highest SDK on the last."""
-    tests = ("tests/unit", "tests/integration")
-    # The many ways of a broker take minutes; `make test` has had them, with the newest Celery.
-    with_newest = (*tests, "--ignore=tests/integration/test_celery_nouns.py")
+    fast = ("-m", "not slow", "tests/unit", "tests/integration")
     if session.python == WITH_LOWEST:
-        _test(session, *tests, pins=(*_lowest(), *BESIDE_LOWEST))
+        slow = ("-m", "slow", *WITH_WORKERS, *WITH_BROKERS)
+        _test(session, fast, slow, pins=(*_lowest(), *BESIDE_LOWEST))
     elif session.python == WITH_HIGHEST:
-        _test(session, *with_newest, pins=HIGHEST, without=BEHIND_HIGHEST)
+        _test(session, fast, ("-m", "slow", *WITH_WORKERS), pins=HIGHEST, without=BEHIND_HIGHEST)
     else:
-        _test(session, *with_newest)
+        _test(session, fast)

@@ -134,6 +134,7 @@ def test_a_task_is_one_trace_from_the_caller_to_the_worker(
     assert exported.total("tasks.done") == 1
 
 
+@pytest.mark.slow
 def test_kombus_own_redis_commands_are_no_spans(
     exported: Exported, tasks: Any, queue: str, redis_url: str, tmp_path: Path
 ) -> None:
@@ -179,6 +180,7 @@ def test_a_task_from_a_task(exported: Exported, tasks: Any, queue: str, redis_ur
     assert (inner.parent_id, publish.parent_id) == (publish.span_id, outer.span_id)
 
 
+@pytest.mark.slow
 def test_children_that_end_after_each_task_lose_nothing(
     exported: Exported, tasks: Any, queue: str, redis_url: str, tmp_path: Path
 ) -> None:

@@ -606,6 +606,7 @@ def workers(
 
 @pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
 @pytest.mark.parametrize("noun", NOUNS, ids=lambda noun: noun.name.replace(" ", "-"))
+@pytest.mark.slow
 def test_what_is_recorded_of_a_way_to_run_a_task(
     noun: Noun, broker: str, workers: Callable[[str], Nouns], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -678,6 +679,7 @@ OLD_ONES_LINKED = CONTINUED.replace("process mul", "~ process mul")
     ],
     ids=["gevent", "solo-linked", "threads-old-ones-linked"],
 )
+@pytest.mark.slow
 def test_a_pool_without_processes_records_the_same(
     pool: str, setting: dict[str, str], tree: str, telemetry: Sink, redis_url: str, tmp_path: Path
 ) -> None:
@@ -704,6 +706,7 @@ def test_a_pool_without_processes_records_the_same(
     nouns.app.close()
 
 
+@pytest.mark.slow
 def test_beats_tick_is_a_root_and_its_tasks_run_is_linked_to_it(
     workers: Callable[[str], Nouns], telemetry: Sink, tmp_path: Path
 ) -> None:
@@ -730,6 +733,7 @@ def test_beats_tick_is_a_root_and_its_tasks_run_is_linked_to_it(
 
 
 @pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+@pytest.mark.slow
 def test_the_monitor_measures_a_broker(
     broker: str, workers: Callable[[str], Nouns], rabbitmq: RabbitMQ | None, tmp_path: Path
 ) -> None:

@@ -97,6 +97,7 @@ def test_the_demo_without_a_stack_shows_the_viewer(tmp_path: Path) -> None:
     assert list(data.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_demo_ends_on_ctrl_c(tmp_path: Path) -> None:
     """Everything that it started ends, in order, and it ends with code 0."""
     with Demo(tmp_path / "demo", "--rate", "5", stack_bin=str(tmp_path)) as demo:
@@ -118,6 +119,7 @@ def test_a_demo_without_redis_says_what_to_do(tmp_path: Path) -> None:
 
 @pytest.mark.stack
 @pytest.mark.xdist_group("stack")
+@pytest.mark.slow
 def test_the_demos_commands_fetch_the_order_from_the_stores(tmp_path: Path) -> None:
     """Each command that it prints, given to a shell, answers what it says."""
     missing = [*missing_binaries(), *([] if shutil.which("curl") else ["curl"])]

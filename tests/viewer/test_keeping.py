@@ -107,6 +107,7 @@ def written(store: Store, spans: int) -> None:
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.slow
 def test_the_oldest_slices_go_when_there_are_too_many_rows(tmp_path: Path, in_memory: bool) -> None:
     """Whole files are unlinked; what is left is the newest, at most the bound and a slice."""
     said: list[str] = []
@@ -124,6 +125,7 @@ def test_the_oldest_slices_go_when_there_are_too_many_rows(tmp_path: Path, in_me
     assert said == []
 
 
+@pytest.mark.slow
 def test_the_size_on_disk_stays_under_the_bound_and_a_slice(tmp_path: Path) -> None:
     """As the file system has it."""
     most = 20 << 20

@@ -132,6 +132,7 @@ def test_what_is_no_request_is_refused_by_its_kind(
     shared.wait_for_rows(spans=kept + 1)
 
 
+@pytest.mark.slow
 def test_a_sender_that_is_too_fast_is_told_to_wait_and_loses_nothing(backend: Backend) -> None:
     """429 with Retry-After; whoever repeats those has everything in the end, and the memory stays bounded."""
     many = [span(f"s{n % 50}", number=n + 1, trace=n // 10 + 1, path="x" * 600) for n in range(15_000)]
@@ -163,6 +164,7 @@ def test_a_sender_that_is_too_fast_is_told_to_wait_and_loses_nothing(backend: Ba
     assert backend.get("health")["viewer"]["rejected"]["behind"] == len(refused)
 
 
+@pytest.mark.slow
 def test_a_head_that_never_ends_is_cut_off(backend: Backend) -> None:
     """A slow loris holds its connection for ten seconds."""
     began = time.monotonic()

@@ -128,8 +128,8 @@ def test_the_theme_is_the_system_s_until_another_is_chosen(shop: Backend, window
 
 
 @pytest.mark.parametrize("view", ["traces", "logs", "errors", "metrics", "map", "queries", "health"])
-def test_an_empty_view_names_the_command_for_this_port(empty: Backend, windows: Windows, view: str) -> None:
+def test_an_empty_view_names_the_command_for_this_port(shared: Backend, windows: Windows, view: str) -> None:
     """Ready to be copied."""
-    window = windows(empty)
+    window = windows(shared)
     page = window.open(f"/{view}")
-    expect(page.locator(".command").first).to_contain_text(f"OTEL_EXPORTER_OTLP_ENDPOINT={empty.url} otelkit run")
+    expect(page.locator(".command").first).to_contain_text(f"OTEL_EXPORTER_OTLP_ENDPOINT={shared.url} otelkit run")
