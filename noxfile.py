@@ -112,7 +112,7 @@ def _test(session: nox.Session, *runs: tuple[str, ...], pins: Iterable[str] = ()
                 shutil.copy(source, place)
         session.chdir(place)
         session.run("python", "-c", "import otelkit; assert 'site-packages' in otelkit.__file__, otelkit.__file__")
-        command = ("-m", "tools.second_try", "-n", "auto", "--dist", "loadgroup", "-q")
+        command = ("-m", "tools.second_try", "--hypothesis-profile=thorough", "-n", "auto", "--dist", "loadgroup", "-q")
         for run in runs:
             session.run("python", *command, *run, *session.posargs)
         session.chdir(ROOT)

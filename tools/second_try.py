@@ -66,7 +66,8 @@ def main(arguments: list[str]) -> int:
     _say(f"{len(failed)} failed: once more, without other tests beside")
     # By their names and not with --last-failed: `--dist loadgroup` has put a group's name behind those it remembers,
     # which are then not found, and everything runs.
-    code, second = _pytest("-q", *failed)
+    as_many_examples = [each for each in arguments if each.startswith("--hypothesis-profile=")]
+    code, second = _pytest("-q", *as_many_examples, *failed)
     passed = [name for name in failed if name in second["passed"]]
     if passed:
         _say(f"===== {HEADING} =====", *passed)
