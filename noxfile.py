@@ -63,7 +63,9 @@ BEHIND_HIGHEST = (
 # are slow try otelkit's own programs, whatever they run on, and `make test-slow` has had them: the benchmarks
 # (test_benchmarks.py), the demo's ends and its stack (test_demo.py), CI's second try (test_second_try.py); uWSGI
 # (test_uwsgi.py) is not in these environments.
-WITH_WORKERS = ("tests/integration/test_celery.py", "tests/integration/test_shop.py")
+OF_VERSIONS = tuple(
+    f"tests/integration/test_{name}.py" for name in ("celery", "coexistence", "shop", "sqlalchemy_versions")
+)
 # The many ways of a broker: of Celery's version. `make test-slow` has had them with the newest.
 WITH_BROKERS = ("tests/integration/test_celery_nouns.py",)
 
@@ -133,9 +135,9 @@ def pythons(session: nox.Session) -> None:
     """The wheel on each other Python, with the lowest libraries on the first, the highest SDK on the last."""
     fast = ("-m", "not slow", "tests/unit", "tests/integration")
     if session.python == WITH_LOWEST:
-        slow = ("-m", "slow", *WITH_WORKERS, *WITH_BROKERS)
+        slow = ("-m", "slow", *OF_VERSIONS, *WITH_BROKERS)
         _test(session, fast, slow, pins=(*_lowest(), *BESIDE_LOWEST))
     elif session.python == WITH_HIGHEST:
-        _test(session, fast, ("-m", "slow", *WITH_WORKERS), pins=HIGHEST, without=BEHIND_HIGHEST)
+        _test(session, fast, ("-m", "slow", *OF_VERSIONS), pins=HIGHEST, without=BEHIND_HIGHEST)
     else:
         _test(session, fast)

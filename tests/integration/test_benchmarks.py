@@ -18,6 +18,8 @@ from benchmarks.rounds import Comparison
 from benchmarks.soak import run as soak_run
 from otelkit.stack.native import find_binaries
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(sys.executable)
 
 
@@ -37,7 +39,6 @@ def check(result: Comparison, *, spans: int) -> None:
     assert [measured.arrived("spans") for measured in result.of("none")] == [0, 0]
 
 
-@pytest.mark.slow
 def test_requests_are_measured_and_their_records_counted() -> None:
     """Both routes, two rounds; a peer that is not installed is an error and disturbs nobody."""
     ping, order = requests.measure(("none", "logfire", "otelkit"), rounds=2, requests=30)
@@ -49,7 +50,6 @@ def test_requests_are_measured_and_their_records_counted() -> None:
     assert all(measured.received["logs"] == {"shop": 30} for measured in order.of("otelkit"))
 
 
-@pytest.mark.slow
 def test_tasks_are_measured_and_their_records_counted() -> None:
     """What is published is done by a real worker, and each task's records arrive."""
     (result,) = tasks.measure(("none", "otelkit"), rounds=2, tasks=30)
@@ -57,7 +57,6 @@ def test_tasks_are_measured_and_their_records_counted() -> None:
     assert all(measured.received["logs"] == {"shop": 30} for measured in result.of("otelkit"))
 
 
-@pytest.mark.slow
 def test_a_peer_whose_records_do_not_arrive_has_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bare application, held to what otelkit sends, is an error."""
     monkeypatch.setattr(rounds, "peer", lambda name: replace(peer(name), sends=peer("otelkit").sends))
@@ -67,7 +66,6 @@ def test_a_peer_whose_records_do_not_arrive_has_no_figure(monkeypatch: pytest.Mo
     assert ping.peers() == order.peers() == []
 
 
-@pytest.mark.slow
 def test_memory_is_measured_after_all_requests() -> None:
     """Resident memory of a real server, larger with telemetry than without."""
     found = memory.measure(("none", "otelkit"), requests=1000)
@@ -88,7 +86,6 @@ def operations(tmp_path: Path, url: str) -> dict[str, float]:
     return found
 
 
-@pytest.mark.slow
 def test_every_single_operation_is_measured(tmp_path: Path) -> None:
     """All rows of the table have a figure, a sane one, whatever the engine makes its records of."""
     with sink(tmp_path) as receiver:
@@ -102,7 +99,6 @@ def test_every_single_operation_is_measured(tmp_path: Path) -> None:
     assert {"benchmark.requests", "declared.requests", "declared.duration"} <= set(received["points"])
 
 
-@pytest.mark.slow
 def test_throughput_is_of_records_that_all_arrived(tmp_path: Path) -> None:
     """A rate that the process keeps is its own; one that overflows the queue is none."""
     with sink(tmp_path) as receiver:
@@ -118,7 +114,6 @@ def test_throughput_is_of_records_that_all_arrived(tmp_path: Path) -> None:
     assert overflowed is None
 
 
-@pytest.mark.slow
 def test_a_soak_of_seconds_loses_nothing_that_nobody_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Outages and restarts are real: batches waited on disk, a SIGKILL lost what the next start told."""
     monkeypatch.setattr(soak_run, "micro_environment", lambda: HERE)
@@ -134,7 +129,6 @@ def test_a_soak_of_seconds_loses_nothing_that_nobody_counted(monkeypatch: pytest
 
 
 @pytest.mark.skipif("otelcol" not in find_binaries(), reason="no otelcol in OTELKIT_STACK_BIN, nor on PATH")
-@pytest.mark.slow
 def test_a_soak_through_a_real_otelcol_loses_nothing_end_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is killed where the collector would be away: what it had acknowledged comes from its disk."""
     monkeypatch.setattr(soak_run, "micro_environment", lambda: HERE)
@@ -146,7 +140,6 @@ def test_a_soak_through_a_real_otelcol_loses_nothing_end_to_end(monkeypatch: pyt
         assert all(each.lost <= each.killed for each in balances.values()), "nothing was dropped"
 
 
-@pytest.mark.slow
 def test_latency_is_compared_with_a_collector_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A round of real servers; a collector that was not as it should be would have raised."""
     monkeypatch.setattr(latency, "_WARM_UP", 20)
@@ -155,7 +148,6 @@ def test_latency_is_compared_with_a_collector_that_hangs(monkeypatch: pytest.Mon
     assert 0.1 < pair.hanging_ms < 10_000
 
 
-@pytest.mark.slow
 def test_what_the_counting_of_statements_costs_is_measured_in_turns() -> None:
     """In two rounds of real processes, beside one without telemetry."""
     found = counting.measure(rounds=2, groups=50)

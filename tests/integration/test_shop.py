@@ -190,6 +190,7 @@ def test_a_refused_order_is_no_error(run: Run) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_shop_that_cannot_start_says_why(tmp_path: Path) -> None:
     """The error names the process and has the end of its log; the other process is not left behind."""
     (tmp_path / "shop.sqlite").write_text("a text of more than a hundred bytes, and no database " * 4)
