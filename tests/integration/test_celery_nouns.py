@@ -604,9 +604,12 @@ def workers(
         gc.collect()  # results that nobody asked for unsubscribe when they go, which needs the server
 
 
-@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
-@pytest.mark.parametrize("noun", NOUNS, ids=lambda noun: noun.name.replace(" ", "-"))
-@pytest.mark.slow
+@pytest.mark.parametrize("broker", ["redis", pytest.param("rabbitmq", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "noun",
+    [pytest.param(noun, marks=pytest.mark.slow if noun.killed else ()) for noun in NOUNS],
+    ids=lambda noun: noun.name.replace(" ", "-"),
+)
 def test_what_is_recorded_of_a_way_to_run_a_task(
     noun: Noun, broker: str, workers: Callable[[str], Nouns], monkeypatch: pytest.MonkeyPatch
 ) -> None:
