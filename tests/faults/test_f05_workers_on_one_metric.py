@@ -50,7 +50,7 @@ RECYCLED = ["--max-requests", "20", "--max-requests-jitter", "5"]
     [
         pytest.param([*GUNICORN, "-w", "4", *RECYCLED], 6, marks=pytest.mark.slow),
         pytest.param([*GUNICORN, "-w", "4", *RECYCLED, "--preload"], 6, marks=pytest.mark.slow),
-        ([*GUNICORN, "-w", "1", *RECYCLED], 3),
+        pytest.param([*GUNICORN, "-w", "1", *RECYCLED], 3, marks=pytest.mark.slow),
         (["uvicorn", "app:app", "--port", "{port}", "--workers", "3"], 3),
     ],
     ids=["gunicorn", "gunicorn-preload", "gunicorn-one-worker", "uvicorn-workers"],

@@ -75,6 +75,7 @@ class Demo:
         assert left_behind(self._log.with_suffix("")) == []
 
 
+@pytest.mark.slow
 def test_the_demo_without_a_stack_shows_the_viewer(tmp_path: Path) -> None:
     """It says what is missing, and prints the address where the whole trace of an order is to be seen."""
     data = tmp_path / "demo"

@@ -90,7 +90,8 @@ def urls(request: pytest.FixtureRequest) -> tuple[str, str, str]:
     return f"postgresql+psycopg2://{found}", f"postgresql+asyncpg://{found}", f"{address}/{name}"
 
 
-@pytest.mark.parametrize("transactions", [pytest.param("off", marks=pytest.mark.slow), "spans"])
+@pytest.mark.parametrize("transactions", ["off", "spans"])
+@pytest.mark.slow
 def test_an_earlier_version(
     sink: Sink, tmp_path: Path, installed: tuple[str, Path], urls: tuple[str, str, str], transactions: str
 ) -> None:

@@ -22,10 +22,11 @@ VIEWS = {
     "queries": "/queries",
     "health": "/health",
 }
+REST = [view for view in VIEWS if view not in ("traces", "trace")]
 
 
 @pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("view", list(VIEWS))
+@pytest.mark.parametrize("view", ["traces", "trace", *(pytest.param(view, marks=pytest.mark.slow) for view in REST)])
 def test_axe_finds_nothing_serious(shop: Backend, windows: Windows, view: str, theme: str) -> None:
     """In either theme, by the rules of WCAG 2.2 AA."""
     window = windows(shop, size=WIDE, theme=theme)
