@@ -45,6 +45,7 @@ def test_what_cannot_be_read_is_moved_aside_and_said(tmp_path: Path) -> None:
     assert (folder / "000002.duckdb.corrupt").read_bytes().startswith(b"this is no database")
 
 
+@pytest.mark.slow
 def test_a_second_viewer_of_the_same_folder_says_so_and_ends(tmp_path: Path) -> None:
     """It neither moves the files aside nor writes into them."""
     folder = tmp_path / "telemetry"
@@ -151,6 +152,7 @@ def test_what_is_too_old_goes(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_said_once_and_writing_goes_on_when_there_is_room(tmp_path: Path) -> None:
     """What could not be written is counted as lost, what was written before is still answered."""
     folder = tmp_path / "telemetry"
