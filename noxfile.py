@@ -114,7 +114,7 @@ def _test(session: nox.Session, *runs: tuple[str, ...], pins: Iterable[str] = ()
                 shutil.copy(source, place)
         session.chdir(place)
         session.run("python", "-c", "import otelkit; assert 'site-packages' in otelkit.__file__, otelkit.__file__")
-        command = ("-m", "tools.second_try", "--hypothesis-profile=thorough", "-n", "auto", "--dist", "loadgroup", "-q")
+        command = ("-m", "tools.second_try", "-n", "auto", "--dist", "loadgroup", "-q")
         for run in runs:
             session.run("python", *command, *run, *session.posargs)
         session.chdir(ROOT)
@@ -135,11 +135,12 @@ def pythons(session: nox.Session) -> None:
     """The wheel on each other Python, with the lowest libraries on the first, the highest SDK on the last."""
     tests = ("tests/unit", "tests/integration")
     fast = ("-m", "not slow", *tests)
+    slow = ("--hypothesis-profile=thorough", "-m", "slow", *tests, *_ignored(*OF_NO_VERSION))
+    thorough = ("--hypothesis-profile=thorough", *fast)
     if session.python == WITH_LOWEST:
-        _test(session, fast, ("-m", "slow", *tests, *_ignored(*OF_NO_VERSION)), pins=(*_lowest(), *BESIDE_LOWEST))
+        _test(session, thorough, slow, pins=(*_lowest(), *BESIDE_LOWEST))
     elif session.python == WITH_HIGHEST:
-        slow = ("-m", "slow", *tests, *_ignored(*OF_NO_VERSION, OF_CELERY))
-        _test(session, fast, slow, pins=HIGHEST, without=BEHIND_HIGHEST)
+        _test(session, thorough, (*slow, *_ignored(OF_CELERY)), pins=HIGHEST, without=BEHIND_HIGHEST)
     else:
         _test(session, fast)
 

@@ -30,7 +30,8 @@ def work():
 """
 
 
-@pytest.mark.parametrize("away", [pytest.param(False, marks=pytest.mark.slow), True], ids=["there", "away"])
+@pytest.mark.parametrize("away", [False, True], ids=["there", "away"])
+@pytest.mark.slow
 def test_every_tasks_spans_arrive(tmp_path: Path, away: bool) -> None:
     """What a child could not send within its 200 ms the main process sends: it lives."""
     (tmp_path / "tasks.py").write_text(TASKS)
