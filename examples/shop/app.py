@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from redis import Redis
 
 import otelkit
-from examples.shop import settings
+from examples.shop import page, settings, showcase
 from examples.shop.models import Order, Product, Session, create_tables
 from examples.shop.tasks import fulfil_order
 
@@ -58,6 +58,9 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(title="Shop", lifespan=lifespan)
+app.include_router(showcase.router)
+app.include_router(page.router)
+app.mount("/page", page.files)
 
 
 @app.get("/health")

@@ -1,12 +1,13 @@
-"""`make demo`: the shop with telemetry under a gentle load, and what arrives of one order in the stores.
+"""`make demo`: the shop with its page, under a gentle load, and `otelkit ui`, which shows what it does in a browser.
 
-With the stack's programs (in OTELKIT_STACK_BIN, else on PATH) the collector, Tempo, Prometheus and Loki are started
-and asked; without them `otelkit ui` shows everything in a browser.
+With the stack's programs (in OTELKIT_STACK_BIN, else on PATH) the collector, Tempo, Prometheus and Loki run beside it,
+and are asked for one order: the shop then sends to the collector, which sends to them and to the viewer.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import re
 import shutil
@@ -27,7 +28,7 @@ from rich.text import Text
 
 from examples.shop import answers
 from examples.shop.load import Answer, orders
-from examples.shop.processes import ROOT, Process, Shop, ShopError, path_with_tools, running_shop
+from examples.shop.processes import ROOT, Process, Shop, ShopError, free_port, path_with_tools, running_shop
 from examples.shop.redis_server import RedisUnavailable, redis_server
 from otelkit.stack.native import NativeStack, Ports, missing_binaries
 from otelkit.stack.queries import NotArrived
@@ -40,6 +41,8 @@ FIRST_ORDERS: Final = 3
 """So many orders are placed before the newest of them is asked about."""
 ORDER_TIMEOUT_S: Final = 30.0
 REPORT_INTERVAL_S: Final = 15.0
+TO_THE_VIEWER: Final = Path(__file__).with_name("collector.yaml")
+"""What the collector's configuration gets so that it sends to the viewer too."""
 
 # The defaults (5 s for spans, 60 s for metrics) spare a production collector; here somebody waits for the answers.
 PROMPT: Final = {
@@ -111,20 +114,21 @@ def run(*, count: int | None, rate_per_s: float, data_dir: Path) -> None:
         DemoError, NotArrived, RedisUnavailable, ShopError, StackError: what did not start, or did not do its work.
     """
     with _run_folder(data_dir) as folder, ExitStack() as running:
-        stack = _start_stack(folder, running)
         redis_url = running.enter_context(_announced("Redis", redis_server()))
-        viewer = _start_viewer(folder, running) if stack is None else None
+        viewer = _start_viewer(folder, running)
+        stack = _start_stack(folder, viewer, running)
         starting = running_shop(
             folder,
             redis_url=redis_url,
-            environ=_environment(folder, stack.otlp_http if stack is not None else str(viewer)),
+            environ=_environment(folder, viewer, stack.otlp_http if stack is not None else viewer),
             port=WEB_PORT,
         )
         shop = running.enter_context(_announced("the shop", starting))
         _say("The shop", heading=True)
+        _say(f"  {shop.url}  (its page: a button for each request that is worth a look)")
+        _say(f"  web         uvicorn, process {shop.web.pid}")
+        _say(f"  worker      Celery, prefork, 2 children, process {shop.worker.pid}")
         _say(f"  Redis       {redis_url}")
-        _say(f"  web         {shop.url}  (uvicorn, process {shop.web.pid})")
-        _say(f"  worker      Celery, prefork, 2 children  (process {shop.worker.pid})")
         _say(f"  logs        {os.path.relpath(folder)}")
         until = "until Ctrl-C" if count is None else f"{count} in all"
         _say(f"\nPlacing an order every {1 / rate_per_s:g} s, {until}.", heading=True)
@@ -135,10 +139,9 @@ def run(*, count: int | None, rate_per_s: float, data_dir: Path) -> None:
         order = load.answers[first - 1]
         fulfilled = f"order {order.order_id} is fulfilled"
         shop.worker.wait_until(lambda: fulfilled in shop.worker.log(), timeout_s=ORDER_TIMEOUT_S)
+        _show_link(viewer, order)
         if stack is not None:
             _show(stack, order, placed=first)
-        if viewer is not None:
-            _show_link(viewer, order)
         if count is None:
             _keep_going(shop, stack, load)
 
@@ -147,9 +150,8 @@ def _show(stack: NativeStack, order: Answer, *, placed: int) -> None:
     """Shows what the stores have of an order: the commands and their answers."""
     if order.order_id is None or order.trace_id is None:
         raise DemoError("the shop's answer names no order or no trace (header Server-Timing)")
-    _say(f"\nOrder {order.order_id} was just placed, in trace {order.trace_id}", heading=True)
     stores = answers.Stores(tempo=stack.tempo, prometheus=stack.prometheus, loki=stack.loki)
-    _say("\nIts trace, in Tempo", heading=True)
+    _say(f"\nThe stores have it too, as trace {order.trace_id}: in Tempo", heading=True)
     _say_asked([answers.trace(stores, order.trace_id)])
     _say("\nIts log lines, in Loki", heading=True)
     _say_asked([answers.logs(stores, order.trace_id, order.order_id)])
@@ -183,31 +185,10 @@ def _keep_going(shop: Shop, stack: NativeStack | None, load: Load) -> None:
             _say(f"\n{len(load.answers)} orders placed, the newest in trace {load.answers[-1].trace_id}")
 
 
-def _start_stack(folder: Path, running: ExitStack) -> NativeStack | None:
-    """The collector and the stores, None where a program is missing; on their usual ports if those are free."""
-    missing = missing_binaries()
-    if missing:
-        _say(f"Not found: {', '.join(missing)}, neither in OTELKIT_STACK_BIN nor on PATH.", heading=True)
-        _say("So there are no stores to ask; otelkit's own viewer shows everything.\n")
-        return None
-    ports: Ports | None = Ports()
-    try:
-        Ports().check_free()
-    except StackError:
-        ports = None
-    starting = NativeStack(folder / "stack", ports=ports)
-    stack = running.enter_context(_announced("the collector and the stores", starting))
-    _say("The stack", heading=True)
-    _say(f"  collector   {stack.otlp_http}  (OTLP/HTTP)")
-    _say(f"  Tempo       {stack.tempo}")
-    _say(f"  Prometheus  {stack.prometheus}")
-    _say(f"  Loki        {stack.loki}\n")
-    return stack
-
-
 def _start_viewer(folder: Path, running: ExitStack) -> str:
     """`otelkit ui`, on its usual port if that is free; its address."""
-    environ = {**os.environ, "PATH": path_with_tools()}
+    # Nobody but this machine reaches it, and a token would be in the way of all that follows its link.
+    environ = {**os.environ, "PATH": path_with_tools(), "OTELKIT_UI_TOKEN": ""}
     starting = Process("viewer", ["otelkit", "ui"], environ=environ, log_path=folder / "viewer.log")
     viewer = running.enter_context(_announced("the viewer", starting))
     viewer.wait_until(lambda: _link(viewer) is not None)
@@ -217,17 +198,45 @@ def _start_viewer(folder: Path, running: ExitStack) -> str:
     return link
 
 
+def _start_stack(folder: Path, viewer: str, running: ExitStack) -> NativeStack | None:
+    """The collector and the stores, None where a program is missing; the stores on their usual ports if those are free.
+
+    The collector's usual ports are the viewer's.
+    """
+    missing = missing_binaries()
+    if missing:
+        _say(f"No stores beside it: {', '.join(missing)} not found, neither in OTELKIT_STACK_BIN nor on PATH.\n")
+        return None
+    usual = dataclasses.replace(Ports(), otlp_http=free_port(), otlp_grpc=free_port())
+    ports: Ports | None = usual
+    try:
+        usual.check_free()
+    except StackError:
+        ports = None
+    environ = {**os.environ, "SHOP_VIEWER_URL": viewer}
+    starting = NativeStack(folder / "stack", ports=ports, environ=environ, collector_configs=[TO_THE_VIEWER])
+    stack = running.enter_context(_announced("the collector and the stores", starting))
+    _say("The stores, which get the same", heading=True)
+    _say(f"  collector   {stack.otlp_http}  (OTLP/HTTP)")
+    _say(f"  Tempo       {stack.tempo}")
+    _say(f"  Prometheus  {stack.prometheus}")
+    _say(f"  Loki        {stack.loki}\n")
+    return stack
+
+
 def _link(viewer: Process) -> str | None:
     found = re.search(r"^open (\S+)$", viewer.log(), re.MULTILINE)
     return found[1] if found is not None else None
 
 
-def _environment(folder: Path, endpoint: str) -> dict[str, str]:
-    """The shop's settings: where its telemetry goes, and how soon."""
+def _environment(folder: Path, viewer: str, endpoint: str) -> dict[str, str]:
+    """The shop's settings: where its telemetry goes, how soon, and where it is seen."""
     return {
         **PROMPT,
+        "SHOP_VIEWER_URL": viewer,
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
-        "OTEL_PYTHON_FASTAPI_EXCLUDED_URLS": "/health$",
+        # The health check, and the page with its files.
+        "OTEL_PYTHON_FASTAPI_EXCLUDED_URLS": r"/health$,:\d+/$,/page/",
         "OTELKIT_STATE_DIR": str(folder / "state"),
     }
 

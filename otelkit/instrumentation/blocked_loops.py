@@ -1,8 +1,8 @@
 """Callbacks that block an event loop: one log record each, with the stack in which they do, made while they do.
 
-A timer on each watched loop fires every half of the threshold. A thread sleeps until one would be late by the
-threshold, which a loop that goes on puts off each time: it wakes once a threshold or less, and looks at the loop's
-thread only where a timer is late. It starts with the first watched loop and ends with the last.
+A thread looks at each watched loop's thread once a threshold. Where it finds it within a callback it asks the loop,
+which a loop that goes on answers with its next callbacks; where it has not answered at the next look, it is blocked. An
+idle loop is not woken for it. The thread starts with the first watched loop and ends with the last.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from otelkit.config.settings import Settings
 from otelkit.instrumentation import runtime
 from otelkit.instrumentation.loop_timers import LoopTimer, LoopTimers
 from otelkit.runtime import fork, guard
+from otelkit.runtime.bell import Bell
 from otelkit.signals.fingerprints import in_application
 
 if TYPE_CHECKING:
@@ -48,14 +49,14 @@ def install(settings: Settings) -> Callable[[], None]:
 
 
 class BlockedLoops(LoopTimers):
-    """Tells of each callback that blocks for 1.5 times of `threshold_s`, of some from once, of none below."""
+    """Tells of each callback that blocks for twice `threshold_s`, of some from once, of none below."""
 
     def __init__(self, threshold_s: float) -> None:
-        super().__init__(threshold_s / 2)
+        super().__init__()
         self._threshold_s = threshold_s
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._wake = threading.Event()
+        self._wake = Bell()
         self._told: dict[int, float] = {}
         self._logger = get_logger("otelkit.asyncio")
         fork.on_child(self._after_fork)
@@ -63,7 +64,7 @@ class BlockedLoops(LoopTimers):
     def _after_fork(self) -> None:
         """In a forked child: the thread is the parent's, and so are the loops."""
         self._lock = threading.Lock()
-        self._wake = threading.Event()
+        self._wake = Bell()
         self._thread = None
         self._timers = {}
         self._told = {}
@@ -80,41 +81,42 @@ class BlockedLoops(LoopTimers):
                     thread.start()
                     self._thread = thread
 
+    def watched(self, timer: LoopTimer) -> None:
+        timer.ask()  # the answer shows what calls the callbacks
+
     def stop(self) -> None:
         super().stop()
-        self._wake.set()
+        self._wake.ring()
 
     def _look(self) -> None:
-        wait_s = self._threshold_s
         while True:
-            self._wake.wait(wait_s)
+            self._wake.wait(self._threshold_s)
             with self._lock:
                 if self._stopped or not self._timers:
                     self._thread = None
                     return
             with guard.guarded("the look at an event loop"):
-                wait_s = self._look_once()
+                self._look_once()
 
-    def _look_once(self) -> float:
-        """Looks at each loop that is late; returns when to look again, in seconds."""
-        wait_s = self._threshold_s + self.interval_s
-        self._told = {key: due_s for key, due_s in self._told.items() if key in self._timers}
+    def _look_once(self) -> None:
+        self._told = {key: asked_s for key, asked_s in self._told.items() if key in self._timers}
         for key, reference in list(self._timers.items()):
             timer = reference()
-            if timer is None:
+            frames, context = _sample(timer) if timer is not None else ([], None)
+            if timer is None or not frames:
                 continue
             due_s = timer.due_s
-            late_s = time.monotonic() - due_s
-            if late_s < self._threshold_s:
-                wait_s = min(wait_s, self._threshold_s - late_s)
+            if timer.asked_s is None:
+                with suppress(RuntimeError):  # it was closed in the meantime
+                    timer.ask()
+            asked_s = timer.asked_s
+            if asked_s is None or self._told.get(key) == asked_s:  # it goes on, or is told
                 continue
-            wait_s = min(wait_s, self._threshold_s)
-            if self._told.get(key) != due_s:
-                frames, context = _sample(timer)
-                if frames and timer.due_s == due_s:  # else it went on in the meantime
-                    self._told[key] = due_s
-                    (context or Context()).run(self._tell, frames, late_s)
-        return wait_s
+            # While a call keeps the interpreter's lock this thread asks nothing: then the timer tells.
+            late_s = time.monotonic() - min(asked_s, due_s)
+            if late_s >= self._threshold_s:
+                self._told[key] = asked_s
+                (context or Context()).run(self._tell, frames, late_s)
 
     def _tell(self, frames: list[FrameType], late_s: float) -> None:
         culprit = next((each for each in frames if in_application(each.f_code.co_filename)), frames[0])

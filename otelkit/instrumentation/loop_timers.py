@@ -7,11 +7,13 @@ import sys
 import threading
 import time
 import weakref
-from types import CodeType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+
+INTERVAL_S = 0.5
 
 
 class LoopTimers:
@@ -21,7 +23,7 @@ class LoopTimers:
     for the timer, and nothing outside of the loop refers to it.
     """
 
-    def __init__(self, interval_s: float) -> None:
+    def __init__(self, interval_s: float = INTERVAL_S) -> None:
         self.interval_s = interval_s
         # By id, because not every loop can be referred to weakly. A timer keeps its loop, so that no other can get the
         # id while the entry is there, and only the loop's own schedule keeps the timer.
@@ -40,6 +42,7 @@ class LoopTimers:
         self._timers[key] = weakref.ref(timer, lambda _: self._forget(key))
         self._last = key
         timer.arm(self.interval_s)
+        self.watched(timer)
 
     def _forget(self, key: int) -> None:
         self._timers.pop(key, None)
@@ -57,20 +60,25 @@ class LoopTimers:
         if late_s is not None:
             self.take(max(0.0, late_s))
 
+    def watched(self, timer: LoopTimer) -> None:
+        """Is told of each new watch, on the loop's thread; must not raise."""
+
     def take(self, late_s: float) -> None:
         """Is told of each lag, on the loop's thread; must not raise."""
 
 
 class LoopTimer:
-    """The timer of one loop; `due_s` is a reading of `time.monotonic`."""
+    """The timer of one loop; `asked_s` and `due_s` are readings of `time.monotonic`."""
 
-    __slots__ = ("__weakref__", "_context", "_run", "_timers", "due_s", "loop", "outside", "thread_id")
+    __slots__ = ("__weakref__", "_context", "_run", "_timers", "asked_s", "due_s", "loop", "outside", "thread_id")
 
     def __init__(self, timers: LoopTimers, loop: asyncio.AbstractEventLoop) -> None:
         self._timers = timers
         self.loop = loop
         self.outside: CodeType | None = None
-        """What calls the loop's callbacks, once the timer has fired."""
+        """What calls the loop's callbacks, once the loop has answered or the timer has fired."""
+        self.asked_s: float | None = None
+        """Since when the loop has been asked and has not answered."""
         # Of its own: the caller's holds a request, whose span would become the exemplar of every lag to come.
         self._context = contextvars.Context()
 
@@ -81,11 +89,24 @@ class LoopTimer:
         self.due_s = time.monotonic() + interval_s
         self.loop.call_later(interval_s, self._fired, context=self._context)
 
+    def ask(self) -> None:
+        """Has the loop answer with its next callbacks. To be called on any thread; raises RuntimeError when the loop is
+        closed.
+        """
+        self.asked_s = time.monotonic()
+        self.loop.call_soon_threadsafe(self._answer, context=self._context)
+
+    def _answer(self) -> None:
+        self.asked_s = None
+        self._note_caller(sys._getframe().f_back)
+
+    def _note_caller(self, caller: FrameType | None) -> None:
+        self.outside = caller.f_code if caller is not None else None
+
     def _fired(self) -> None:
         if not self.loop.is_closed():
             late_s = time.monotonic() - self.due_s
-            caller = sys._getframe().f_back
-            self.outside = caller.f_code if caller is not None else None
+            self._note_caller(sys._getframe().f_back)
             # While a loop does not run its timers are late, but nobody waits for it.
             self._timers.timer_fired(self, late_s if _run_of_loop() is self._run else None)
 

@@ -16,15 +16,13 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 
 from otelkit import semconv
 from otelkit.instrumentation import instruments
-from otelkit.instrumentation.loop_timers import LoopTimers
+from otelkit.instrumentation.loop_timers import INTERVAL_S, LoopTimers
 
 if TYPE_CHECKING:
     # Either takes longer to import than this package: they wait until the first reading and the first loop.
     import asyncio
 
     import psutil
-
-LAG_INTERVAL_S = 0.5
 
 Read = Callable[["psutil.Process"], Iterable[Observation]]
 
@@ -96,7 +94,7 @@ def watch_running_loop() -> None:
 class LoopLag(LoopTimers):
     """Records, in seconds, how late a timer of each watched event loop fires; makes no thread."""
 
-    def __init__(self, histogram: Histogram, *, interval_s: float = LAG_INTERVAL_S) -> None:
+    def __init__(self, histogram: Histogram, *, interval_s: float = INTERVAL_S) -> None:
         super().__init__(interval_s)
         self._histogram = histogram
 

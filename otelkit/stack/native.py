@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -128,7 +128,7 @@ class NativeStack:
 
     On loopback only. Each server appends to a log file of its own in `data_dir`, which may be used again: what was
     stored or queued there is still there. Nothing is printed. If this process dies, even by SIGKILL, the servers are
-    ended by a watchdog (Linux).
+    ended by a watchdog (Linux). The files of `collector_configs` are merged over the collector's bundled one, in order.
 
     Attributes:
         ports: what the servers listen on; unless they were given, a start may choose others.
@@ -142,6 +142,7 @@ class NativeStack:
         *,
         ports: Ports | None = None,
         environ: Mapping[str, str] | None = None,
+        collector_configs: Sequence[Path] = (),
         ready_timeout_s: float = 60.0,
     ) -> None:
         self.data_dir = data_dir.absolute()
@@ -150,6 +151,7 @@ class NativeStack:
         self.timings: dict[str, float] = {}
         self._ports_are_given = ports is not None
         self._environ = dict(os.environ if environ is None else environ)
+        self._collector_configs = [path.absolute() for path in collector_configs]
         self._ready_timeout_s = ready_timeout_s
         self._watchdog: Watchdog | None = None
 
@@ -271,7 +273,9 @@ class NativeStack:
             "STACK_TEMPO_OTLP_ENDPOINT": f"{HOST}:{ports.tempo_otlp}",
         }
         arguments = {
-            "otelcol": [f"--config={config / 'config' / 'collector.yaml'}"],
+            "otelcol": [
+                f"--config={path}" for path in (config / "config" / "collector.yaml", *self._collector_configs)
+            ],
             "prometheus": [
                 f"--config.file={config / 'prometheus' / 'prometheus.yaml'}",
                 f"--storage.tsdb.path={data / 'prometheus'}",

@@ -8,87 +8,35 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 
-from examples.shop.processes import ROOT
 from otelkit.stack.native import missing_binaries
-from tests.integration.test_shop import left_behind
-from tests.support.server import clean_environment
+from tests.support.demo import Demo
 
 pytestmark = pytest.mark.timeout(180)
 
 
-class Demo:
-    """`examples.shop.demo` in a process of its own, its output as it comes."""
-
-    def __init__(self, folder: Path, *arguments: str, stack_bin: str, **environ: str) -> None:
-        settings = {"OTELKIT_STACK_BIN": stack_bin, "PYTHONUNBUFFERED": "1", "COLUMNS": "160", **environ}
-        command = [sys.executable, "-m", "examples.shop.demo", "--data", str(folder), *arguments]
-        self._log = folder.with_suffix(".log")
-        with self._log.open("wb") as output:
-            self.process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=clean_environment(**settings),
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-
-    def __enter__(self) -> Demo:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """It must have ended: with SIGTERM it still ends what it has started."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(60)
-
-    @property
-    def output(self) -> str:
-        return self._log.read_text()
-
-    def wait_for(self, text: str, *, timeout_s: float = 60.0) -> None:
-        """Waits until it has printed a text."""
-        end = time.monotonic() + timeout_s
-        while text not in self.output:
-            assert self.process.poll() is None, self.output
-            assert time.monotonic() < end, self.output
-            time.sleep(0.05)
-
-    def ends(self, *, timeout_s: float = 60.0) -> None:
-        """Waits for its end: in order, without a word of an error, with nothing left."""
-        code = self.process.wait(timeout_s)
-        assert code == 0, self.output
-        assert "Traceback" not in self.output
-        endings = re.findall(r"^  (.*) ended$", self.output, re.MULTILINE)
-        assert [each for each in endings if each in ("the load", "the shop", "Redis")] == [
-            "the load",
-            "the shop",
-            "Redis",
-        ]
-        assert left_behind(self._log.with_suffix("")) == []
-
-
 @pytest.mark.slow
-def test_the_demo_without_a_stack_shows_the_viewer(tmp_path: Path) -> None:
-    """It says what is missing, and prints the address where the whole trace of an order is to be seen."""
+def test_the_demo_shows_the_viewer_and_the_shops_page(tmp_path: Path) -> None:
+    """It prints the viewer's address, within 20 s, then the page's, which knows it, then that of an order's trace."""
     data = tmp_path / "demo"
-    with Demo(data, "--rate", "5", stack_bin=str(tmp_path)) as demo:
+    with Demo(data, "--rate", "5", stack_bin=str(tmp_path), OTELKIT_UI_TOKEN="secret") as demo:
+        viewer = demo.viewer
+        shop = httpx.get(demo.shop, trust_env=False)
         demo.wait_for("Order 3 was just placed")
-        demo.wait_for("/traces/")
-        (link,) = re.findall(r"^  (http://127\.0\.0\.1:\d+)/traces/[0-9a-f]{32}$", demo.output, re.MULTILINE)
-        (trace_id,) = re.findall(r"/traces/([0-9a-f]{32})$", demo.output, re.MULTILINE)
-        trace = httpx.get(f"{link}/api/v1/traces/{trace_id}", trust_env=False).json()
-        page = httpx.get(f"{link}/traces/{trace_id}", trust_env=False)
+        demo.wait_for(f"{viewer}/traces/")
+        (trace_id,) = re.findall(rf"^  {viewer}/traces/([0-9a-f]{{32}})$", demo.output, re.MULTILINE)
+        trace = httpx.get(f"{viewer}/api/v1/traces/{trace_id}", trust_env=False).json()
+        page = httpx.get(f"{viewer}/traces/{trace_id}", trust_env=False)
         demo.process.send_signal(signal.SIGINT)
         demo.ends()
-    assert "Not found: otelcol, prometheus, loki, tempo" in demo.output
+    assert demo.output.startswith("The viewer\n")
+    assert "No stores beside it: otelcol, prometheus, loki, tempo not found" in demo.output
+    assert f'<body data-viewer="{viewer}">' in shop.text
+    assert shop.headers["content-security-policy"].startswith("default-src 'none'; connect-src 'self';")
     names = {span["name"] for span in trace["spans"]}
     assert {"POST /orders", "publish shop.fulfil_order", "process shop.fulfil_order", "parcel.pack"} <= names
     assert f"Its trace has {len(trace['spans'])} spans" in demo.output
@@ -122,14 +70,14 @@ def test_a_demo_without_redis_says_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.xdist_group("stack")
 @pytest.mark.slow
 def test_the_demos_commands_fetch_the_order_from_the_stores(tmp_path: Path) -> None:
-    """Each command that it prints, given to a shell, answers what it says."""
+    """Each command that it prints, given to a shell, answers what it says; and the viewer has the same order."""
     missing = [*missing_binaries(), *([] if shutil.which("curl") else ["curl"])]
     if missing:
         pytest.skip(f"not found: {', '.join(missing)}")
     stack_bin = os.environ.get("OTELKIT_STACK_BIN", "")
     with Demo(tmp_path / "demo", "--rate", "5", stack_bin=stack_bin) as demo:
         demo.wait_for("celery_task_state=SUCCESS")
-        (trace_id,) = re.findall(r"^Order 3 was just placed, in trace ([0-9a-f]{32})$", demo.output, re.MULTILINE)
+        (trace_id,) = re.findall(rf"^  {demo.viewer}/traces/([0-9a-f]{{32}})$", demo.output, re.MULTILINE)
         commands = re.findall(r"^\$ (.*)$", demo.output, re.MULTILINE)
         answered = [json.loads(subprocess.check_output(command, shell=True, timeout=30)) for command in commands]
         demo.process.send_signal(signal.SIGINT)
@@ -149,4 +97,5 @@ def test_the_demos_commands_fetch_the_order_from_the_stores(tmp_path: Path) -> N
     assert len(metrics) == 4
     assert all(float(series["value"][1]) > 0 for metric in metrics for series in metric["data"]["result"])
     assert all(metric["data"]["result"] for metric in metrics)
-    assert demo.output.rstrip().endswith("the collector and the stores ended")
+    endings = ("the shop ended", "the collector and the stores ended", "the viewer ended")
+    assert sorted(endings, key=demo.output.index) == list(endings)

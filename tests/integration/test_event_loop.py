@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import sys
 import threading
 import time
@@ -45,6 +46,11 @@ async def blocking() -> None:
 @app.get("/busy")
 async def busy() -> None:
     count_to(time.monotonic() + 0.6)
+
+
+@app.get("/locked")
+async def locked() -> None:
+    ctypes.PyDLL(None).usleep(900_000)  # a call that keeps the interpreter's lock
 
 
 @app.get("/waiting")
@@ -123,6 +129,21 @@ def test_what_blocks_is_told_once_with_its_stack(
     assert path != "blocking" or found["plan"] == "pro"
     assert exported.total("asyncio.event_loop.lag") >= 1
     assert [span.name for span in exported.spans].count(f"GET /{path}") == 1
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_call_that_keeps_the_interpreters_lock_is_told(
+    start: Callable[..., Exported], loop: Literal["asyncio", "uvloop"]
+) -> None:
+    """Once nobody keeps it. Who gets it then is chance, so not at every try."""
+    pytest.importorskip(loop)
+    exported = start(blocked_loop_s=0.2)
+    with served(app, loop=loop) as url:
+        for _ in range(20):
+            get(f"{url}/locked")
+            if found := blocks(exported):
+                break
+    assert found[0].attributes["asyncio.event_loop.lag"] >= 0.2
 
 
 def watching() -> bool:

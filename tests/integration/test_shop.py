@@ -20,6 +20,7 @@ from examples.shop.models import CATALOGUE
 from examples.shop.processes import Shop, ShopError, running_shop
 from examples.shop.redis_server import RedisUnavailable, redis_server
 from tests.integration.conftest import Serve
+from tests.support.demo import left_behind
 from tests.support.server import FAST
 from tests.support.sink import ReceivedSpan, Sink
 
@@ -217,16 +218,6 @@ def test_a_port_that_somebody_has_is_left_to_them(tmp_path: Path, serve: Serve) 
     ):
         assert shop.url != url
         assert place_orders(shop.url, 1).by_status == {201: 1}
-
-
-def left_behind(folder: Path) -> list[str]:
-    """The command lines of the processes of the shop whose database is in a folder."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if str(folder) in process.environ().get("SHOP_DATABASE", ""):
-                found.append(" ".join(process.cmdline()))
-    return found
 
 
 def test_redis_ends_with_its_block(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ WAYS = (
     *(pytest.param(way, marks=pytest.mark.slow) for way in ("otelkit-run", "opentelemetry-instrument", "auto-enable")),
 )
 
-# What the shop never makes: errors and time-outs, and what only other event loops or interpreters have.
+# What orders never make: errors and time-outs, and what only other event loops or interpreters have.
 _NOT_IN_THE_SHOP = {
     semconv.DB_CLIENT_CONNECTION_TIMEOUTS,
     semconv.CELERY_TASK_RETRIES,

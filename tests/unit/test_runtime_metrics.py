@@ -29,6 +29,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from otelkit import semconv
 from otelkit.instrumentation import runtime
 from otelkit.instrumentation.instruments import Callback
+from otelkit.instrumentation.loop_timers import INTERVAL_S
 
 OBSERVED = (
     semconv.PROCESS_CPU_TIME,
@@ -314,7 +315,7 @@ def test_an_idle_loop_has_hardly_any_lag_and_never_a_negative_one(installed: Tel
     lag = installed.lag()
     assert lag is not None
     assert lag.min >= 0
-    assert lag.min < runtime.LAG_INTERVAL_S / 2
+    assert lag.min < INTERVAL_S / 2
 
 
 def test_a_loop_is_watched_once(installed: Telemetry, new_loop: LoopFactory) -> None:
@@ -372,7 +373,7 @@ def test_the_time_in_which_a_loop_does_not_run_is_no_lag(installed: Telemetry, n
         await until(lambda: installed.lag() is not None)
 
     loop.run_until_complete(begin())
-    time.sleep(runtime.LAG_INTERVAL_S + 0.3)
+    time.sleep(INTERVAL_S + 0.3)
     run(loop, go_on)
     lag = installed.lag()
     assert lag is not None
@@ -463,7 +464,7 @@ def test_a_watch_ends_with_the_undo(telemetry: Telemetry, new_loop: LoopFactory)
         recorded = telemetry.lag()
         assert recorded is not None
         runtime.watch_running_loop()
-        await asyncio.sleep(1.2 * runtime.LAG_INTERVAL_S)
+        await asyncio.sleep(1.2 * INTERVAL_S)
         after = telemetry.lag()
         assert after is None or after.count == recorded.count
         other = Telemetry()

@@ -193,6 +193,27 @@ def test_a_trace_says_what_repeats_what_is_critical_and_how_long_it_queued(shop:
     assert found["resources"][by_name["GET /price"]["resource"]]["service.name"] == "pricing"
 
 
+def test_a_countdown_is_no_wait_in_the_queue(backend: Backend) -> None:
+    """A task that is to start later says itself how long it waited after that."""
+    start_s = time.time() - 10
+    backend.send(
+        spans_request(
+            span("publish", number=1, start_s=start_s, kind=PRODUCER),
+            span(
+                "process",
+                number=2,
+                parent=1,
+                start_s=start_s + 1,
+                kind=CONSUMER,
+                celery__task__queue__duration=0.05,
+            ),
+        )
+    )
+    backend.wait_for_rows(spans=2)
+    found = backend.get(f"traces/{1:032x}")["spans"]
+    assert {each["name"]: each["queue_wait_ms"] for each in found} == {"publish": None, "process": 50}
+
+
 def test_what_is_not_there_is_404_and_what_is_wrong_400(shop: Backend) -> None:
     """With a message, and where in the filter."""
     assert shop.ask(f"/api/v1/traces/{'f' * 32}").status == 404

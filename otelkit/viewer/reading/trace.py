@@ -16,6 +16,7 @@ MOST_SPANS = 20_000
 MOST_LOGS = 2_000
 _FOLDED = 3
 """From how many runs of one statement under one parent on they are told as repeated."""
+_MEASURED_WAIT = "celery.task.queue.duration"
 _SPANS = f"""
     SELECT span_id, parent_id, name, service, kind, start_ns, duration_ns, status, status_message, scope, resource,
         attributes, events, links, statement, repeated
@@ -82,9 +83,15 @@ def _event(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _queue_wait_ms(row: dict[str, Any], by_id: dict[bytes, dict[str, Any]]) -> float | None:
-    """How long a message lay in its queue: from the end of what sent it to the start of what took it."""
+    """How long a message lay in its queue: from the end of what sent it to the start of what took it.
+
+    A task's own measure comes first: of one that is to start later it counts from when it is due.
+    """
     if row["kind"] != 5:
         return None
+    measured_s = json.loads(row["attributes"]).get(_MEASURED_WAIT)
+    if isinstance(measured_s, (int, float)):
+        return round(max(0.0, measured_s) * 1000, 3)
     sender = by_id.get(row["parent_id"])
     if sender is None:
         linked = (by_id.get(bytes.fromhex(each["span_id"])) for each in json.loads(row["links"] or "[]"))

@@ -48,10 +48,13 @@ def chromium() -> Iterator[Browser]:
 
 
 class Window:
-    """One page of the viewer."""
+    """One page of the viewer, or of what links to the viewer: then `also` is the viewer's address."""
 
-    def __init__(self, browser: Browser, url: str, *, size: tuple[int, int] = WIDE, theme: str = "light") -> None:
+    def __init__(
+        self, browser: Browser, url: str, *, also: str = "", size: tuple[int, int] = WIDE, theme: str = "light"
+    ) -> None:
         self.url = url
+        self._known = (url, also or url, "data:", "blob:")
         self.context: BrowserContext = browser.new_context(
             viewport={"width": size[0], "height": size[1]},
             color_scheme="dark" if theme == "dark" else "light",
@@ -62,16 +65,17 @@ class Window:
         self.page.set_default_timeout(15_000)
         self.wrong: list[str] = []
         self._work: CDPSession | None = None
-        self.page.on("console", self._said)
-        self.page.on("pageerror", lambda error: self.wrong.append(f"exception: {error}"))
-        self.page.on("request", self._asked)
+        # Of the page, and of those that its links open.
+        self.context.on("console", self._said)
+        self.context.on("weberror", lambda error: self.wrong.append(f"exception: {error.error}"))
+        self.context.on("request", self._asked)
 
     def _said(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not _NOT_FOUND.search(message.location.get("url", "")):
             self.wrong.append(f"{message.type}: {message.text} {message.location.get('url', '')}")
 
     def _asked(self, request: Request) -> None:
-        if not request.url.startswith((self.url, "data:", "blob:")):
+        if not request.url.startswith(self._known):
             self.wrong.append(f"asked {request.url}")
 
     def open(self, path: str) -> Page:
@@ -85,10 +89,10 @@ class Window:
         """What a selector names."""
         return self.page.locator(selector)
 
-    def picture(self, name: str) -> None:
+    def picture(self, name: str, page: Page | None = None) -> None:
         """Keeps what is seen."""
         ARTEFACTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=ARTEFACTS / f"{name}.png")
+        (page or self.page).screenshot(path=ARTEFACTS / f"{name}.png")
 
     def worked_s(self) -> float:
         """How long the page's thread has worked at scripts, styles and layout, waits for a processor left out."""

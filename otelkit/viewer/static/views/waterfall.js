@@ -126,7 +126,7 @@ export function Waterfall({ tree, selected, onSelect, needle, toggled, onToggled
     <div class="span-head" role="row" aria-rowindex="1">
       <div role="columnheader" class="span-name">Span</div>
       <div role="columnheader" class="span-time" aria-label="Time">
-        ${marks.map((mark) => html`<span key=${mark} class="tick" style=${{ left: `${(mark / length) * 100}%` }}>${duration(mark)}</span>`)}
+        ${marks.map((mark) => html`<span key=${mark} class="tick" style=${tickAt(mark / length)}>${duration(mark)}</span>`)}
       </div>
     </div>
     <div class="span-rows" role="rowgroup" style=${{ height: `${shown.length * sight.row}px` }}>
@@ -150,6 +150,9 @@ export function Waterfall({ tree, selected, onSelect, needle, toggled, onToggled
     </div>
   </div>`;
 }
+
+// Right of its line, where there is room.
+const tickAt = (part) => (part < 0.9 ? { left: `${part * 100}%` } : { right: `${(1 - part) * 100}%` });
 
 function find(tree, key) {
   if (!key.startsWith("fold:")) return tree.byId.get(key);
@@ -178,6 +181,7 @@ function Row({ node, depth, open, tree, length, index, slot, height, logs, isCur
       ${node.group && html`<b class="times num">x ${node.members.length}</b>`}
       ${node.group?.n_plus_one && html`<${NPlusOne} />`}
       ${bad && html`<span class="dot error" role="img" aria-label="error"></span>`}
+      ${node.span?.attributes["celery.task.state"] === "RETRY" && html`<span class="chip warn" title="This attempt asked to be run again">retry</span>`}
       ${node.lost && html`<span class="chip" title=${node.lost}>${node.lost}</span>`}
       ${!open && node.span && node.children.length > 0 && html`<span class="chip num">+${below(node)}</span>`}
       ${logs + events > 0 && html`<span class="chip num" title=${`${logs} logs, ${events} events`}>≡ ${logs + events}</span>`}
