@@ -8,21 +8,29 @@ PIP := $(VENV)/.pip
 DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test lint bench docs clean
+# Strict; .ci/run gives another one, which tries once more what failed (tools/second_try.py).
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help demo test test-slow lint bench docs clean
 
 help:
-	@echo "make demo   run the example shop with telemetry (ARGS='--orders 5' ends it after five orders)"
-	@echo "make test   run all tests (ARGS are pytest's)"
-	@echo "make lint   check style and types"
-	@echo "make bench  compare what telemetry costs (ARGS='requests --peers none,contrib,otelkit --rounds 3' for a part)"
-	@echo "make docs   write docs/reference anew"
-	@echo "make clean  remove what make has made: .venv, .demo and the tools' caches"
+	@echo "make demo       run the example shop with telemetry (ARGS='--orders 5' ends it after five orders)"
+	@echo "make test       run the tests that are not slow (ARGS are pytest's; all in the files and folders that they name)"
+	@echo "make test-slow  run the slow ones"
+	@echo "make lint       check style and types"
+	@echo "make bench      compare what telemetry costs (ARGS='requests --peers none,contrib,otelkit --rounds 3' for a part)"
+	@echo "make docs       write docs/reference anew"
+	@echo "make clean      remove what make has made: .venv, .demo and the tools' caches"
 
 demo: $(DEMO)
 	@$(BIN)/python -m examples.shop.demo $(ARGS)
 
+# Who names tests by their path means all of them; an -m of ARGS counts instead of this one.
 test: $(DEV)
-	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	$(PYTEST) -n auto --dist loadgroup $(if $(findstring tests/,$(ARGS)),,-m 'not slow') $(ARGS)
+
+test-slow: $(DEV)
+	$(PYTEST) -n auto --dist loadgroup -m slow $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check

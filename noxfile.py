@@ -1,9 +1,9 @@
-"""What CI runs after `make test`: the built wheel in clean environments, on every Python that is supported.
+"""What CI runs after all tests of the checkout: the built wheel in clean environments, on every supported Python.
 
-`nox -s wheel`: unit tests and the shop with the real stack, on this Python; `make test` has run all there is from the
-checkout. `nox -s pythons`: unit and integration tests on the other Pythons that are installed: on 3.10 with the lowest
-version of every library that pyproject.toml allows, on 3.12 with what pip would install, on 3.13 with the highest
-OpenTelemetry.
+`nox -s wheel`: unit tests and the shop with the real stack, on this Python. `nox -s pythons`: unit and
+integration tests on the other Pythons that are installed: on 3.10 with the lowest version of every library that
+pyproject.toml allows, on 3.12 with what pip would install and without the slow ones, on 3.13 with the highest
+OpenTelemetry. What fails is tried once more (tools/second_try.py).
 """
 
 from __future__ import annotations
@@ -59,6 +59,16 @@ BEHIND_HIGHEST = (
     "opentelemetry-instrumentation-urllib3",
 )
 
+# Slow tests that no version of a library or of Python decides: they try otelkit's own programs, and `make test-slow`
+# has had them. The others that are slow run on both ends of the range.
+OF_NO_VERSION = (
+    "unit/test_second_try.py",  # CI's
+    "integration/test_benchmarks.py",  # that each part of the comparison measures
+    "integration/test_demo.py",  # how the demo ends, and with the stack
+)
+# The many ways of a broker take minutes; `make test-slow` has had them with the newest Celery.
+OF_CELERY = "integration/test_celery_nouns.py"
+
 # What `wheel` runs on already, if not for its libraries.
 COVERED = {THIS} - {WITH_LOWEST, WITH_HIGHEST}
 
@@ -87,7 +97,8 @@ def _lowest() -> list[str]:
     return [str(requirement) for requirement in named]
 
 
-def _test(session: nox.Session, *tests: str, pins: Iterable[str] = (), without: Iterable[str] = ()) -> None:
+def _test(session: nox.Session, *runs: tuple[str, ...], pins: Iterable[str] = (), without: Iterable[str] = ()) -> None:
+    """Installs the wheel with what the tests need, and runs pytest with the arguments of each run."""
     dev = nox.project.dependency_groups(_pyproject(), "dev")
     group = [text for text in dev if Requirement(text).name not in without]
     # Outside of the checkout (session.create_tmp is inside), where no parent folder has a .git or otelkit's source.
@@ -103,7 +114,9 @@ def _test(session: nox.Session, *tests: str, pins: Iterable[str] = (), without: 
                 shutil.copy(source, place)
         session.chdir(place)
         session.run("python", "-c", "import otelkit; assert 'site-packages' in otelkit.__file__, otelkit.__file__")
-        session.run("python", "-m", "pytest", "-n", "auto", "--dist", "loadgroup", "-q", *tests, *session.posargs)
+        command = ("-m", "tools.second_try", "-n", "auto", "--dist", "loadgroup", "-q")
+        for run in runs:
+            session.run("python", *command, *run, *session.posargs)
         session.chdir(ROOT)
 
 
@@ -114,18 +127,23 @@ def _pyproject() -> dict[str, Any]:
 @nox.session
 def wheel(session: nox.Session) -> None:
     """The wheel in a clean environment of this Python: the unit tests, and the shop with the real stack."""
-    _test(session, "tests/unit", "tests/stack/test_shop.py")
+    _test(session, ("tests/unit", "tests/stack/test_shop.py"))
 
 
 @nox.session(python=_installed_pythons() or False)
 def pythons(session: nox.Session) -> None:
     """The wheel on each other Python, with the lowest libraries on the first, the highest SDK on the last."""
     tests = ("tests/unit", "tests/integration")
-    # The many ways of a broker take minutes; `make test` has had them, with the newest Celery.
-    with_newest = (*tests, "--ignore=tests/integration/test_celery_nouns.py")
+    fast = ("-m", "not slow", *tests)
+    slow = ("--hypothesis-profile=thorough", "-m", "slow", *tests, *_ignored(*OF_NO_VERSION))
+    thorough = ("--hypothesis-profile=thorough", *fast)
     if session.python == WITH_LOWEST:
-        _test(session, *tests, pins=(*_lowest(), *BESIDE_LOWEST))
+        _test(session, thorough, slow, pins=(*_lowest(), *BESIDE_LOWEST))
     elif session.python == WITH_HIGHEST:
-        _test(session, *with_newest, pins=HIGHEST, without=BEHIND_HIGHEST)
+        _test(session, thorough, (*slow, *_ignored(OF_CELERY)), pins=HIGHEST, without=BEHIND_HIGHEST)
     else:
-        _test(session, *with_newest)
+        _test(session, fast)
+
+
+def _ignored(*files: str) -> list[str]:
+    return [f"--ignore=tests/{file}" for file in files]

@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.examples import THOROUGH
 from tests.support.sink import Sink
 from tests.support.started import Started, started
 
 # The machines that run this are shared and slow at times: an example has no time limit, the test's own is enough.
-settings.register_profile("otelkit", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "thorough", deadline=None, max_examples=THOROUGH, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("otelkit", settings.get_profile("thorough"), max_examples=THOROUGH // 4)
 settings.load_profile("otelkit")
 
 

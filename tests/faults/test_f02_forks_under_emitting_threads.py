@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.process import run_python
 from tests.support.sink import Sink
 
@@ -62,6 +64,7 @@ OBSERVE = """
 """
 
 
+@pytest.mark.slow
 def test_every_child_sends_its_span(sink: Sink, tmp_path: Path) -> None:
     """Spans, counts, events and new instruments in the threads; in the child a span, a count and a flush."""
     source = FORKS.format(noise=EVERYTHING, work=SEND, forks=300)

@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support import locks
 from tests.support.process import run_python
 from tests.support.server import free_port
@@ -119,6 +121,7 @@ print(json.dumps([first, failed]), flush=True)
 """
 
 
+@pytest.mark.slow
 def test_the_child_lives(sink: Sink, tmp_path: Path) -> None:
     """Every signal, the console and the pull endpoint are on; a new lock in the source must be among those held."""
     environ = {

@@ -24,7 +24,7 @@ from tests.support.server import (
 )
 from tests.support.sink import Sink
 
-ENGINES = ("otelkit", "sdk")
+ENGINES = ("otelkit", pytest.param("sdk", marks=pytest.mark.slow))
 APP = """
 import os
 import otelkit
@@ -48,9 +48,9 @@ RECYCLED = ["--max-requests", "20", "--max-requests-jitter", "5"]
 @pytest.mark.parametrize(
     ("command", "workers"),
     [
-        ([*GUNICORN, "-w", "4", *RECYCLED], 6),
-        ([*GUNICORN, "-w", "4", *RECYCLED, "--preload"], 6),
-        ([*GUNICORN, "-w", "1", *RECYCLED], 3),
+        pytest.param([*GUNICORN, "-w", "4", *RECYCLED], 6, marks=pytest.mark.slow),
+        pytest.param([*GUNICORN, "-w", "4", *RECYCLED, "--preload"], 6, marks=pytest.mark.slow),
+        pytest.param([*GUNICORN, "-w", "1", *RECYCLED], 3, marks=pytest.mark.slow),
         (["uvicorn", "app:app", "--port", "{port}", "--workers", "3"], 3),
     ],
     ids=["gunicorn", "gunicorn-preload", "gunicorn-one-worker", "uvicorn-workers"],
@@ -107,7 +107,10 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("how", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "how",
+    ["fork", pytest.param("spawn", marks=pytest.mark.slow), pytest.param("forkserver", marks=pytest.mark.slow)],
+)
 def test_the_children_of_multiprocessing(sink: Sink, tmp_path: Path, how: str) -> None:
     """Each lives for one task."""
     (tmp_path / "main.py").write_text(CHILDREN.format(url=sink.url, how=how))
@@ -166,6 +169,7 @@ def kill_leaders(times: int, process: subprocess.Popen[str], sink: Sink) -> None
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.slow
 def test_more_label_sets_than_the_limit_over_leaders_that_are_killed(sink: Sink, tmp_path: Path, engine: str) -> None:
     """Four workers with 900 label sets each: 2000 series, the same ones under each leader, whose sum is exact and none
     of which falls.
@@ -188,6 +192,7 @@ def test_more_label_sets_than_the_limit_over_leaders_that_are_killed(sink: Sink,
         kill_session(process)
 
 
+@pytest.mark.slow
 def test_series_that_have_no_place_go_their_own_way(sink: Sink, tmp_path: Path) -> None:
     """Two processes with 10 MB each: what does not fit is exported by its process, and all is counted once."""
     source = f"""

@@ -6,6 +6,8 @@ import socket
 import threading
 from pathlib import Path
 
+import pytest
+
 from tests.support.server import FAST, clean_environment, free_port, running, wait_until_said
 from tests.support.sink import Sink
 
@@ -27,6 +29,7 @@ app = Starlette(routes=[Route("/", index)])
 WORKERS, CONNECTIONS, REQUESTS = 2, 10, 10_000
 
 
+@pytest.mark.slow
 def test_ten_thousand_requests(tmp_path: Path, sink: Sink) -> None:
     """Over connections that stay open; the master has recorded, and started its threads, before it forks."""
     (tmp_path / "app.py").write_text(APP)

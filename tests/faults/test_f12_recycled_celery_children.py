@@ -31,6 +31,7 @@ def work():
 
 
 @pytest.mark.parametrize("away", [False, True], ids=["there", "away"])
+@pytest.mark.slow
 def test_every_tasks_spans_arrive(tmp_path: Path, away: bool) -> None:
     """What a child could not send within its 200 ms the main process sends: it lives."""
     (tmp_path / "tasks.py").write_text(TASKS)

@@ -62,6 +62,7 @@ def test_what_had_ended_arrives(tmp_path: Path, sink: Sink) -> None:
 
 
 @pytest.mark.parametrize("name", ["hang", "killed"])
+@pytest.mark.slow
 def test_a_killed_childs_task_is_not_active_any_more(tmp_path: Path, sink: Sink, name: str) -> None:
     """It ends with the child in the sum over all of the worker's processes; the other child's task stays."""
     (tmp_path / "tasks.py").write_text(TASKS)

@@ -71,7 +71,7 @@ def root(): return {}
 """
 
 
-@pytest.mark.parametrize("engine", ["otelkit", "sdk"])
+@pytest.mark.parametrize("engine", ["otelkit", pytest.param("sdk", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("wait_s", [0.0, 1.5], ids=["at once", "after a while"])
 def test_a_request_that_is_killed_in_the_middle(tmp_path: Path, sink: Sink, wait_s: float, engine: str) -> None:
     """The next start of the server sends it. What a span has of its own is there when it has lasted for a second."""
@@ -121,6 +121,7 @@ def work():
 """
 
 
+@pytest.mark.slow
 def test_a_task_that_is_killed_in_the_middle(tmp_path: Path, sink: Sink) -> None:
     """The main process sends it: it lives."""
     (tmp_path / "tasks.py").write_text(TASKS)
@@ -172,6 +173,7 @@ with otelkit.span("outer"):
 """
 
 
+@pytest.mark.slow
 def test_otelkit_recover_sends_it_where_nobody_starts_again(tmp_path: Path) -> None:
     """It says what it found, and fails where it could not be sent; then it is there for the next attempt."""
     with nobody() as port:

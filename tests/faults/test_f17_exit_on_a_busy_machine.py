@@ -50,6 +50,7 @@ def end(how: str, sink: Sink, place: Path) -> Finished:
 
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("how", ENDS)
+@pytest.mark.slow
 def test_everything_is_on_disk(sink: Sink, tmp_path: Path, how: str) -> None:
     """By each way to end: what was queued is not given up at the network's deadline."""
     with busy(6):

@@ -69,6 +69,7 @@ def test_sigterm(sink: Sink, tmp_path: Path) -> None:
     assert len({span.span_id for span in sink.named("work")}) == 100
 
 
+@pytest.mark.slow
 def test_sigterm_while_a_lock_is_held(sink: Sink, tmp_path: Path) -> None:
     """The handler does the work itself, and waits for a lock that its own thread holds: not for ever."""
     source = f"""

@@ -14,6 +14,7 @@ SPANS = 200_000
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.slow
 def test_memory_is_bounded_and_nothing_is_lost(tmp_path: Path) -> None:
     """The queue is waited for, as no application would: its bound is not what is tried here."""
     source = f"""

@@ -6,6 +6,8 @@ import itertools
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.faults.spooled import nobody
 from tests.support.process import kill_session, run_python, start_python
 from tests.support.sink import Answer, Sink
@@ -37,6 +39,7 @@ def others(lines: list[list[str]]) -> list[tuple[str, str]]:
     return [(level, name) for level, name, _ in lines if name != "shop"]
 
 
+@pytest.mark.slow
 def test_twelve_seconds_without_a_collector(tmp_path: Path) -> None:
     """Batches of all signals fail over and over meanwhile: one warning, no line of the HTTP client's, no traceback.
 

@@ -416,6 +416,6 @@ SETTINGS = settings(
     suppress_health_check=list(HealthCheck),
 )
 OnFailure.TestCase.settings = WrittenAhead.TestCase.settings = SETTINGS
-pytestmark = pytest.mark.timeout(120 + 30 * EXAMPLES)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + 30 * EXAMPLES)]
 TestOnFailure = OnFailure.TestCase
 TestWrittenAhead = WrittenAhead.TestCase

@@ -18,6 +18,8 @@ from benchmarks.rounds import Comparison
 from benchmarks.soak import run as soak_run
 from otelkit.stack.native import find_binaries
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(sys.executable)
 
 

@@ -74,6 +74,7 @@ def spans(exported: Exported, name: str, count: int = 1) -> list[ReceivedSpan]:
     return found()
 
 
+@pytest.mark.slow
 def test_what_a_task_gets_and_returns_is_printed_by_the_worker_and_never_exported(
     exported: Exported, tasks: Any, queue: str, redis_url: str, tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_task_is_one_trace_from_the_caller_to_the_worker(
     assert exported.total("tasks.done") == 1
 
 
+@pytest.mark.slow
 def test_kombus_own_redis_commands_are_no_spans(
     exported: Exported, tasks: Any, queue: str, redis_url: str, tmp_path: Path
 ) -> None:
@@ -169,6 +171,7 @@ def test_failures_and_retries(exported: Exported, tasks: Any, queue: str, redis_
     assert exported.total("celery.task.retries", error__type="ConnectionError") == 2
 
 
+@pytest.mark.slow
 def test_a_task_from_a_task(exported: Exported, tasks: Any, queue: str, redis_url: str, tmp_path: Path) -> None:
     """The second task's trace is the first one's."""
     with worker(exported, queue, redis_url, tmp_path, "-c", "1"):
@@ -179,6 +182,7 @@ def test_a_task_from_a_task(exported: Exported, tasks: Any, queue: str, redis_ur
     assert (inner.parent_id, publish.parent_id) == (publish.span_id, outer.span_id)
 
 
+@pytest.mark.slow
 def test_children_that_end_after_each_task_lose_nothing(
     exported: Exported, tasks: Any, queue: str, redis_url: str, tmp_path: Path
 ) -> None:

@@ -61,13 +61,14 @@ class Nouns:
 
     def _belonging(self, trace_id: str) -> list[ReceivedSpan]:
         traces = {trace_id}
+        spans = [span for span in self.sink.spans if span.scope != "otelkit.redis"]  # most are Redis's
         while True:
-            found = [span for span in self.sink.spans if span.trace_id in traces]
+            found = [span for span in spans if span.trace_id in traces]
             ids = {span.span.span_id for span in found}
-            more = {s.trace_id for s in self.sink.spans if any(link.span_id in ids for link in s.span.links)} - traces
+            more = {span.trace_id for span in spans if any(link.span_id in ids for link in span.span.links)} - traces
             if not more:
                 # What a child sent at its end may come twice.
-                return list({span.span_id: span for span in found if span.scope != "otelkit.redis"}.values())
+                return list({span.span_id: span for span in found}.values())
             traces |= more
 
     def measured(self, task: str) -> dict[str, int]:
@@ -603,8 +604,12 @@ def workers(
         gc.collect()  # results that nobody asked for unsubscribe when they go, which needs the server
 
 
-@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
-@pytest.mark.parametrize("noun", NOUNS, ids=lambda noun: noun.name.replace(" ", "-"))
+@pytest.mark.parametrize("broker", ["redis", pytest.param("rabbitmq", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "noun",
+    [pytest.param(noun, marks=pytest.mark.slow if noun.killed else ()) for noun in NOUNS],
+    ids=lambda noun: noun.name.replace(" ", "-"),
+)
 def test_what_is_recorded_of_a_way_to_run_a_task(
     noun: Noun, broker: str, workers: Callable[[str], Nouns], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -677,6 +682,7 @@ OLD_ONES_LINKED = CONTINUED.replace("process mul", "~ process mul")
     ],
     ids=["gevent", "solo-linked", "threads-old-ones-linked"],
 )
+@pytest.mark.slow
 def test_a_pool_without_processes_records_the_same(
     pool: str, setting: dict[str, str], tree: str, telemetry: Sink, redis_url: str, tmp_path: Path
 ) -> None:
@@ -703,6 +709,7 @@ def test_a_pool_without_processes_records_the_same(
     nouns.app.close()
 
 
+@pytest.mark.slow
 def test_beats_tick_is_a_root_and_its_tasks_run_is_linked_to_it(
     workers: Callable[[str], Nouns], telemetry: Sink, tmp_path: Path
 ) -> None:
@@ -729,6 +736,7 @@ def test_beats_tick_is_a_root_and_its_tasks_run_is_linked_to_it(
 
 
 @pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+@pytest.mark.slow
 def test_the_monitor_measures_a_broker(
     broker: str, workers: Callable[[str], Nouns], rabbitmq: RabbitMQ | None, tmp_path: Path
 ) -> None:

@@ -119,7 +119,7 @@ SENTRY = "import sentry_sdk\nsentry_sdk.init(os.environ['DSN'], traces_sample_ra
 
 
 @needs_contrib("urllib3")
-@pytest.mark.parametrize("rate", [None, 1.0], ids=["errors", "with-traces"])
+@pytest.mark.parametrize("rate", [pytest.param(None, marks=pytest.mark.slow), 1.0], ids=["errors", "with-traces"])
 @pytest.mark.parametrize("first", ["sentry", "otelkit"])
 def test_sentry_beside_otelkit(tmp_path: Path, sink: Sink, first: str, rate: float | None) -> None:
     """Each gets its own of both requests, in either order; what Sentry sends is no span, with contrib's urllib3 too."""

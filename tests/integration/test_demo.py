@@ -19,6 +19,7 @@ from tests.support.demo import Demo
 pytestmark = pytest.mark.timeout(180)
 
 
+@pytest.mark.slow
 def test_the_demo_shows_the_viewer_and_the_shops_page(tmp_path: Path) -> None:
     """It prints the viewer's address, within 20 s, then the page's, which knows it, then that of an order's trace."""
     data = tmp_path / "demo"
@@ -45,6 +46,7 @@ def test_the_demo_shows_the_viewer_and_the_shops_page(tmp_path: Path) -> None:
     assert list(data.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_demo_ends_on_ctrl_c(tmp_path: Path) -> None:
     """Everything that it started ends, in order, and it ends with code 0."""
     with Demo(tmp_path / "demo", "--rate", "5", stack_bin=str(tmp_path)) as demo:
@@ -66,6 +68,7 @@ def test_a_demo_without_redis_says_what_to_do(tmp_path: Path) -> None:
 
 @pytest.mark.stack
 @pytest.mark.xdist_group("stack")
+@pytest.mark.slow
 def test_the_demos_commands_fetch_the_order_from_the_stores(tmp_path: Path) -> None:
     """Each command that it prints, given to a shell, answers what it says; and the viewer has the same order."""
     missing = [*missing_binaries(), *([] if shutil.which("curl") else ["curl"])]

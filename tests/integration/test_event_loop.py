@@ -300,6 +300,7 @@ loop.close()
     assert told.count("block") == 1  # the fork itself takes long on a busy machine
 
 
+@pytest.mark.slow
 def test_watching_costs_less_than_a_hundredth_of_a_cpu(tmp_path: Path) -> None:
     """An idle loop with the default threshold; what it costs as well without is in the figure."""
     source = """

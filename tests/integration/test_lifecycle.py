@@ -347,6 +347,7 @@ IGNORED = "signal.signal(signal.SIGABRT, signal.SIG_IGN)"
     [("uvicorn", "pass"), ("sync", "pass"), ("uvicorn", IGNORED)],
     ids=["uvicorn", "sync", "SIGKILL"],
 )
+@pytest.mark.slow
 def test_a_gunicorn_worker_that_hangs(tmp_path: Path, kind: str, before: str) -> None:
     """The arbiter ends it by SIGABRT, and by SIGKILL where that does nothing: what it had written ahead, another
     process of the service sends.
@@ -395,6 +396,7 @@ def work(number):
 """
 
 
+@pytest.mark.slow
 def test_celerys_main_process(sink: Sink, tmp_path: Path) -> None:
     """SIGTERM, a warm shutdown: its own log lines, and its pool children's spans. What such a child could not send in
     its 200 ms, on a machine as busy as one that tests, waits in the spool.

@@ -153,6 +153,7 @@ def test_json_lines(sink: Sink, tmp_path: Path) -> None:
     assert any(row["logger"] == "uvicorn.access" for row in found)
 
 
+@pytest.mark.slow
 def test_a_celery_worker_prints_what_it_prints_without(sink: Sink, tmp_path: Path, redis_url: str) -> None:
     """Celery takes the root logger over; its lines stay, and all of them are exported."""
 

@@ -115,8 +115,8 @@ def test_one_worker_hands_out_its_metrics_and_the_applications_registry(
     ("exporter", "multiproc"),
     [
         pytest.param("otlp", False, id="otlp"),
-        pytest.param("none", False, id="none"),
-        pytest.param("none", True, id="prometheus-multiproc"),
+        pytest.param("none", False, id="none", marks=pytest.mark.slow),
+        pytest.param("none", True, id="prometheus-multiproc", marks=pytest.mark.slow),
     ],
 )
 def test_any_of_many_workers_answers_for_all(tmp_path: Path, sink: Sink, exporter: str, multiproc: bool) -> None:

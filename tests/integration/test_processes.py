@@ -49,7 +49,7 @@ OLD_UVICORN = tuple(map(int, uvicorn.__version__.split(".")[:2])) < (0, 47)
         ["gunicorn", "app:app", "-k", "uvicorn_worker.UvicornWorker", "-w", "2", "-b", "127.0.0.1:{port}"],
         ["gunicorn", "app:app", "-k", "uvicorn_worker.UvicornWorker", "-w", "2", "-b", "127.0.0.1:{port}", "--preload"],
         ["hypercorn", "app:app", "-b", "127.0.0.1:{port}"],
-        ["hypercorn", "app:app", "-w", "2", "-b", "127.0.0.1:{port}"],
+        pytest.param(["hypercorn", "app:app", "-w", "2", "-b", "127.0.0.1:{port}"], marks=pytest.mark.slow),
     ],
     ids=["uvicorn", "uvicorn-workers", "gunicorn", "gunicorn-preload", "hypercorn", "hypercorn-workers"],
 )

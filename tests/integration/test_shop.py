@@ -47,7 +47,10 @@ class Run:
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param((True, ()), id="bootstrap"), pytest.param((False, ("otelkit", "run")), id="otelkit-run")],
+    params=[
+        pytest.param((True, ()), id="bootstrap"),
+        pytest.param((False, ("otelkit", "run")), id="otelkit-run", marks=pytest.mark.slow),
+    ],
 )
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """The shop with telemetry to a sink, with its work done; it ends after the tests that look at it."""
@@ -188,6 +191,7 @@ def test_a_refused_order_is_no_error(run: Run) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_shop_that_cannot_start_says_why(tmp_path: Path) -> None:
     """The error names the process and has the end of its log; the other process is not left behind."""
     (tmp_path / "shop.sqlite").write_text("a text of more than a hundred bytes, and no database " * 4)
@@ -201,6 +205,7 @@ def test_a_shop_that_cannot_start_says_why(tmp_path: Path) -> None:
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_port_that_somebody_has_is_left_to_them(tmp_path: Path, serve: Serve) -> None:
     """The shop takes another one, also where the other server answers as the shop does."""
     theirs = FastAPI()

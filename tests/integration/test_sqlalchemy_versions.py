@@ -91,6 +91,7 @@ def urls(request: pytest.FixtureRequest) -> tuple[str, str, str]:
 
 
 @pytest.mark.parametrize("transactions", ["off", "spans"])
+@pytest.mark.slow
 def test_an_earlier_version(
     sink: Sink, tmp_path: Path, installed: tuple[str, Path], urls: tuple[str, str, str], transactions: str
 ) -> None:

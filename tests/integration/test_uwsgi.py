@@ -82,6 +82,7 @@ def check_arrived(sink: Sink, pids: set[int]) -> None:
 
 @pytest.mark.parametrize("threads", [[], ["--enable-threads"]], ids=["no threads", "threads"])
 @pytest.mark.parametrize("apps", [[], ["--lazy-apps"]], ids=["before the fork", "lazy-apps"])
+@pytest.mark.slow
 def test_every_record_of_its_requests_arrives(sink: Sink, tmp_path: Path, apps: list[str], threads: list[str]) -> None:
     """At the end of the workers, whether the application is loaded before the fork or in each of them."""
     with served(sink, tmp_path, [*apps, *threads], AT_THE_END) as pids:
@@ -91,6 +92,7 @@ def test_every_record_of_its_requests_arrives(sink: Sink, tmp_path: Path, apps: 
 
 
 @pytest.mark.parametrize("apps", [[], ["--lazy-apps"]], ids=["before the fork", "lazy-apps"])
+@pytest.mark.slow
 def test_with_threads_enabled_they_arrive_meanwhile(sink: Sink, tmp_path: Path, apps: list[str]) -> None:
     """Without them uWSGI keeps the interpreter to itself between requests."""
     with served(sink, tmp_path, [*apps, "--enable-threads"], {**FAST, **PATIENT}) as pids:

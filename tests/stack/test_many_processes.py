@@ -25,7 +25,7 @@ from tests.support.server import (
     wait_until_up,
 )
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.xdist_group("stack"), pytest.mark.timeout(300)]
 
 TASKS = 200
 REQUESTS_PER_S = 40.0

@@ -288,6 +288,7 @@ def test_a_log_that_is_late_arrives_in_loki(native_stack: NativeStack) -> None:
 # --- what the collector has accepted is not lost
 
 
+@pytest.mark.slow
 def test_what_was_accepted_while_the_store_was_away_survives_a_killed_collector(
     own_stack: Callable[..., NativeStack],
 ) -> None:
@@ -347,6 +348,7 @@ def test_a_given_port_that_is_taken_is_named(stack_binaries: dict[str, Path], tm
 
 
 @pytest.mark.parametrize("field", ["otlp_grpc", "loki_http"])
+@pytest.mark.slow
 def test_a_free_port_that_is_lost_to_another_process_is_replaced(
     own_stack: Callable[..., NativeStack], field: str
 ) -> None:
@@ -380,6 +382,7 @@ def test_a_server_that_is_not_ready_in_time_is_named(stack_binaries: dict[str, P
     assert stack.servers == {}
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_later_is_noticed(own_stack: Callable[..., NativeStack]) -> None:
     """`check` names it and the signal; starting it again makes the stack whole."""
     stack = own_stack()
@@ -397,6 +400,7 @@ def test_a_server_that_ends_later_is_noticed(own_stack: Callable[..., NativeStac
 # --- what ends is gone
 
 
+@pytest.mark.slow
 def test_stopping_leaves_no_process_and_a_new_start_finds_the_data(own_stack: Callable[..., NativeStack]) -> None:
     """All four are gone after `stop`, a second `stop` is a no-op, and the data is there at the next start."""
     stack = own_stack(environ={"OTEL_SERVICE_NAME": "shop", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
@@ -422,6 +426,7 @@ def test_stopping_leaves_no_process_and_a_new_start_finds_the_data(own_stack: Ca
     assert arrived_line(stack, time_ns=now)[0] == "kept"
 
 
+@pytest.mark.slow
 def test_an_error_in_the_block_ends_the_servers(stack_binaries: dict[str, Path], tmp_path: Path) -> None:
     """The context manager ends them whatever happens inside."""
     pids: list[int] = []
@@ -442,6 +447,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_the_servers_do_not_outlive_a_killed_parent(stack_binaries: dict[str, Path], tmp_path: Path) -> None:
     """After SIGKILL of the process that started them, all four end."""
     with subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, text=True) as parent:

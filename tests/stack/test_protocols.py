@@ -73,6 +73,7 @@ def test_all_signals_arrive(native_stack: NativeStack, tmp_path: Path, protocol:
     assert [line.labels["trace_id"] for line in lines] == [trace_id]
 
 
+@pytest.mark.slow
 def test_an_absent_collector_is_one_warning_and_its_return_one_info(
     own_stack: Callable[..., NativeStack], tmp_path: Path
 ) -> None:

@@ -36,7 +36,10 @@ pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack"), pytest.mark.t
 
 ORDERS = 6
 ARRIVES_IN_S = 40.0
-WAYS = ("bootstrap", "otelkit-run", "opentelemetry-instrument", "auto-enable")
+WAYS = (
+    "bootstrap",
+    *(pytest.param(way, marks=pytest.mark.slow) for way in ("otelkit-run", "opentelemetry-instrument", "auto-enable")),
+)
 
 # What orders never make: errors and time-outs, and what only other event loops or interpreters have.
 _NOT_IN_THE_SHOP = {

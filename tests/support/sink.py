@@ -114,6 +114,18 @@ class ReceivedMetric(Received):
         return list(data.data_points)
 
 
+_Points = dict[tuple[Any, ...], list[tuple[int, float]]]
+
+
+@dataclass
+class _Read:
+    """The points of one metric's name among the first `upto` metrics, by series."""
+
+    points: _Points = field(default_factory=dict)
+    upto: int = 0
+    first: ReceivedMetric | None = None
+
+
 @dataclass
 class Answer:
     """How the sink answers one request."""
@@ -142,6 +154,7 @@ class Sink:
         self.answer: Callable[[str], Answer] = lambda path: Answer()
         self.most_bytes = sys.maxsize
         self.too_large = 0
+        self._read: dict[str, _Read] = {}
         self._changed = threading.Condition()
         self._released = threading.Event()
         self._connections: set[socket.socket] = set()
@@ -281,17 +294,26 @@ class Sink:
 
         Of a service's processes one may send a little later what it collected a little earlier than another.
         """
-        found: dict[tuple[Any, ...], list[tuple[int, float]]] = {}
-        for metric in self.metrics:
+        with self._changed:
+            found = self._points(name)
+            return {key: [value for _, value in sorted(values, key=itemgetter(0))] for key, values in found.items()}
+
+    def _points(self, name: str) -> _Points:
+        """Reads each metric once: who waits for a value asks again whenever something came."""
+        read = self._read.get(name)
+        if read is None or (read.upto and (read.upto > len(self.metrics) or read.first is not self.metrics[0])):
+            read = self._read[name] = _Read()  # not yet, or a test has thrown away what came before
+        for metric in self.metrics[read.upto :]:
             for point in metric.points if metric.name == name else ():
                 labels = tuple(sorted(attributes(point.attributes).items(), key=str))
-                values = found.setdefault((metric.resource["service.instance.id"], labels), [])
+                values = read.points.setdefault((metric.resource["service.instance.id"], labels), [])
                 if hasattr(point, "bucket_counts"):
                     value = point.count
                 else:
                     value = point.as_int if point.WhichOneof("value") == "as_int" else point.as_double
                 values.append((point.time_unix_nano, value))
-        return {series: [value for _, value in sorted(values, key=itemgetter(0))] for series, values in found.items()}
+        read.upto, read.first = len(self.metrics), next(iter(self.metrics), None)
+        return read.points
 
     def one_series(self, name: str) -> list[float]:
         """The values of a metric that has one series, which never falls."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ LONGEST_MODULE = 400
 PUBLIC_IN_ALL_BUT_NAME = ("opentelemetry._logs", "opentelemetry.sdk._logs")
 
 
+@cache
 def tree(module: str) -> ast.Module:
     """A module's syntax."""
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))

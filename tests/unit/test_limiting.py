@@ -24,6 +24,7 @@ from otelkit.engine.merging import Merger, Source
 from otelkit.engine.series import OVERFLOW
 from otelkit.engine.shared import Entry
 from otelkit.semconv import PROCESS_SLOT
+from tests.support.examples import examples
 from tests.unit.test_shared_series import SCOPE, number, said
 
 LIMIT = 5
@@ -89,7 +90,7 @@ def exported(member: Member) -> Sums:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(steps=STEPS)
 def test_sums_are_exact_and_never_fall_over_lives_and_leaders(steps: list[tuple[str, int, Any]]) -> None:
     """Over every export, whoever makes it: as many series as allowed, the total of all processes, each series that was

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from otelkit.config.settings import SIGNALS, Signal
 from otelkit.delivery.ledger import DropReason
 from otelkit.delivery.outbox import Batch, Outbox
+from tests.support.examples import examples
 
 LIMIT = 100
 
@@ -216,7 +217,7 @@ class Model(RuleBasedStateMachine):
             assert not self.outbox.wait_settled(oldest, 0.0)
 
 
-Model.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Model.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)
 TestOutbox = Model.TestCase
 
 

@@ -36,6 +36,7 @@ from otelkit.delivery.records import Shared
 from otelkit.engine.logs import Logger as OwnLogger
 from otelkit.engine.opening import Extras
 from otelkit.signals import correlation
+from tests.support.examples import examples
 from tests.support.parity import ENGINES, Emitted, Engine, EngineName, logs, quiet
 from tests.support.programs import LETTERS, Maker, Titled, caught, deep_values, handed, made, spoil
 from tests.support.records import a_pipeline
@@ -144,7 +145,7 @@ class Changing(Emitted):
         super().on_emit(log_record)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(emits(odd=True), LIMIT_SETTINGS)
 def test_a_program_exports_the_same_records_on_both_engines(program: list[Emit], limits: dict[str, str]) -> None:
     """By fields and as records: bodies, attributes, severities, contexts, times, exceptions, each limit from 0 to 5."""
@@ -155,7 +156,7 @@ def test_a_program_exports_the_same_records_on_both_engines(program: list[Emit],
     assert own == reference
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(emits(odd=False), LIMIT_SETTINGS)
 def test_the_sdks_own_encoder_agrees(program: list[Emit], limits: dict[str, str]) -> None:
     """The reference is the SDK's, not otelkit's reading of it: its records by its encoder are otelkit's requests."""
@@ -169,7 +170,7 @@ def test_the_sdks_own_encoder_agrees(program: list[Emit], limits: dict[str, str]
     assert logs(own.intake.logs_request()) == expected
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(emits(odd=False), LIMIT_SETTINGS)
 def test_a_users_processor_changes_the_same(program: list[Emit], limits: dict[str, str]) -> None:
     """What a LogRecordProcessor makes of a record is exported, and it sees the same on both engines."""
@@ -185,7 +186,7 @@ def test_a_users_processor_changes_the_same(program: list[Emit], limits: dict[st
     assert len(changing[0].kept) == len(changing[1].kept) == len(program)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(deep_values())
 def test_values_of_any_depth_are_the_same_in_bodies_and_attributes(value: Any) -> None:
     """Whatever nests in whatever."""

@@ -20,6 +20,7 @@ from opentelemetry.sdk.metrics.view import (
     View,
 )
 
+from tests.support.examples import examples
 from tests.support.parity_metrics import RESOURCE, comparable, engine, of_the_sdk, only
 
 KINDS = ("counter", "up_down_counter", "histogram", "gauge")
@@ -79,7 +80,7 @@ def run(provider: Any, reader: InMemoryMetricReader, steps: Sequence[Any]) -> li
 
 
 @given(STEPS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_the_engine_says_what_the_sdk_says(steps: list[Any]) -> None:
     """Sums, counts, buckets, smallest and largest; one series for equal attributes of equal types; what is no
     measurement (negative, not finite) counts nowhere.
@@ -117,7 +118,7 @@ def test_a_reader_that_wants_more_gets_it_from_the_sdk(steps: list[Any], wants: 
         ]
     ),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_views_hold(steps: list[Any], views: list[View]) -> None:
     """They drop, rename, filter attributes and choose buckets; instruments that none matches stay the engine's."""
     ours, theirs = InMemoryMetricReader(), InMemoryMetricReader()

@@ -39,6 +39,7 @@ from otelkit.engine import door
 from otelkit.engine.opening import Extras
 from otelkit.engine.tracing import Tracer
 from otelkit.signals import correlation
+from tests.support.examples import examples
 from tests.support.parity import (
     ENGINES,
     CountedIds,
@@ -167,21 +168,21 @@ def assert_parity(case: Case) -> None:
     assert traces(own.request, own.ids) == traces(sdk.request, sdk.ids)
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(programs(odd=True))
 def test_a_program_exports_the_same_spans_on_both_engines(program: list[Any]) -> None:
     """Attributes of all types, events, links, exceptions, statuses, times, kinds, parents, and calls after the end."""
     assert_parity(Case(program))
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(programs(odd=True), LIMIT_SETTINGS)
 def test_limits_drop_and_count_the_same(program: list[Any], limits: dict[str, str]) -> None:
     """Each OTEL_*_LIMIT of spans, from 0 to 5."""
     assert_parity(Case(program, limits))
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(programs(odd=False), SAMPLER_SETTINGS, st.booleans())
 def test_samplers_of_the_settings_decide_the_same(
     program: list[Any], environ: dict[str, str], random_flag: bool
@@ -190,7 +191,7 @@ def test_samplers_of_the_settings_decide_the_same(
     assert_parity(Case(program, environ, random_flag=random_flag, watched=True))
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(programs(odd=False), answers(), LIMIT_SETTINGS, st.booleans())
 def test_a_users_sampler_decides_the_same(
     program: list[Any], given_answers: Any, limits: dict[str, str], random_flag: bool
@@ -199,7 +200,7 @@ def test_a_users_sampler_decides_the_same(
     assert_parity(Case(program, limits, sampler=lambda: Chosen(given_answers), random_flag=random_flag, watched=True))
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(programs(odd=True), LIMIT_SETTINGS, made(Maker.attributes, odd=False))
 def test_a_users_processor_sees_and_changes_the_same(
     program: list[Any], limits: dict[str, str], changes: dict[str, Any] | None
@@ -208,7 +209,7 @@ def test_a_users_processor_sees_and_changes_the_same(
     assert_parity(Case(program, limits, changes=changes, watched=True))
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(programs(odd=False), LIMIT_SETTINGS, SAMPLER_SETTINGS)
 def test_the_sdks_own_encoder_agrees(program: list[Any], limits: dict[str, str], sampler: dict[str, str]) -> None:
     """The reference is the SDK's, not otelkit's reading of it: its spans by its encoder are otelkit's requests."""
@@ -220,7 +221,7 @@ def test_the_sdks_own_encoder_agrees(program: list[Any], limits: dict[str, str],
     assert traces(own.request, own.ids, as_reference=True) == expected
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(deep_values())
 def test_values_of_any_depth_are_the_same(value: Any) -> None:
     """Whatever nests in whatever, on a span, an event and a link."""

@@ -388,6 +388,7 @@ def test_records_after_the_end_are_counted_and_start_nothing(tmp_path: Path, sin
     assert received(sink) == [0]
 
 
+@pytest.mark.slow
 def test_an_end_without_time_counts_everything(tmp_path: Path, sink: Sink) -> None:
     """A budget of nothing still leaves an exact ledger, with the worker in the middle of its work."""
     for _ in range(5):

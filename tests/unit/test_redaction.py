@@ -38,6 +38,7 @@ from otelkit.delivery.records import Shared
 from otelkit.engine.sdk_records import SdkSpan
 from otelkit.semconv import TABLE
 from otelkit.signals.redaction import Redaction
+from tests.support.examples import examples
 from tests.support.records import ALog
 from tests.support.sink import attributes, plain
 from tests.support.started import started
@@ -427,7 +428,7 @@ KEYS = st.one_of(
 FORMS = st.dictionaries(KEYS, SECRET_VALUES, min_size=1, max_size=4)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(FORMS, st.sampled_from(["form", "n", "password"]))
 def test_no_text_of_a_secrets_key_is_ever_in_the_bytes(form: dict[str, Any], outer: str) -> None:
     """Of any value, at any depth, in all three signals, at the first time and the next."""

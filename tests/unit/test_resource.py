@@ -16,6 +16,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.util.types import AttributeValue
 
 from otelkit.resource import Sources, detect, new_instance_id
+from tests.support.examples import examples
 
 REVISION = "4f1c6f0b7b9c2c2f8f6dd2c4b1a3e5d7c9b8a706"
 RAILWAY = {
@@ -325,7 +326,7 @@ VARIABLES = [
 TEXTS = st.text(st.characters(codec=None), max_size=40)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     environ=st.dictionaries(
         st.sampled_from(VARIABLES),

@@ -12,6 +12,7 @@ from opentelemetry.util.types import AttributeValue
 
 from otelkit.resource import Sources, detect
 from otelkit.resource.container import MEMORY_LIMIT, container_id, memory_limit_bytes
+from tests.support.examples import examples
 
 ID = "3f5a7c9e1b2d4f6081a3c5e7092b4d6f8e0a1c3e5b7d9f1a2c4e6b8d0f1a3c5e"
 OTHER = "0" * 63 + "1"
@@ -271,7 +272,7 @@ FRAGMENTS = st.sampled_from(
 CONTENTS = st.binary(max_size=200) | st.lists(FRAGMENTS, max_size=30).map(lambda parts: "".join(parts).encode())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(cgroup=CONTENTS, mountinfo=CONTENTS)
 def test_any_text_gives_an_id_or_none(cgroup: bytes, mountinfo: bytes) -> None:
     """Whatever the kernel writes, what is found is 64 hexadecimal digits."""
@@ -280,7 +281,7 @@ def test_any_text_gives_an_id_or_none(cgroup: bytes, mountinfo: bytes) -> None:
     assert identifier is None or int(identifier, 16) >= 0
 
 
-@settings(max_examples=75, deadline=None)
+@settings(max_examples=examples(75), deadline=None)
 @given(cgroup=CONTENTS, limit=CONTENTS, mountinfo=CONTENTS, namespace=CONTENTS, machine_id=CONTENTS)
 def test_any_files_give_attributes_that_can_be_sent(
     tmp_path_factory: pytest.TempPathFactory,

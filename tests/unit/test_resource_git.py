@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from otelkit.resource import Sources, detect
 from otelkit.resource.git import Head, is_revision, read_head
+from tests.support.examples import examples
 
 GIT = shutil.which("git")
 needs_git = pytest.mark.skipif(GIT is None, reason="git is not installed")
@@ -161,7 +162,7 @@ CONTENTS = st.binary(max_size=120) | st.lists(
 ).map(lambda parts: "".join(parts).encode())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(head=CONTENTS, ref=CONTENTS, packed=CONTENTS, common=CONTENTS, link=CONTENTS)
 def test_any_files_give_a_revision_or_none(
     tmp_path_factory: pytest.TempPathFactory,

@@ -33,6 +33,7 @@ from otelkit.engine.merging import Merger, Source, fold
 from otelkit.engine.publishing import SeriesFile
 from otelkit.engine.shared import Entry, read, write_ended
 from otelkit.semconv import PROCESS_SLOT
+from tests.support.examples import examples
 
 CUMULATIVE = AggregationTemporality.CUMULATIVE
 SCOPE = InstrumentationScope("test", "1", "https://example.org/schema", {"team": "blue"})
@@ -112,7 +113,7 @@ def merged(*sources: Source, **options: Any) -> dict[str, list[Any]]:
     }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(found=st.lists(st.tuples(attributes, amounts), max_size=8))
 def test_what_was_written_is_read(found: list[tuple[dict[str, Any], Any]]) -> None:
     """Attributes of every type, integers and floats of their own type, and the scope."""
@@ -128,7 +129,7 @@ def test_what_was_written_is_read(found: list[tuple[dict[str, Any], Any]]) -> No
         assert point.start_time_unix_nano == 10
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(found=st.lists(st.lists(st.integers(0, 100), max_size=20), min_size=1, max_size=6))
 def test_histograms_add_up(found: list[list[float]]) -> None:
     """Buckets, count, sum, minimum and maximum are those of all values in one histogram."""

@@ -18,6 +18,7 @@ from otelkit.delivery import places
 from otelkit.delivery.ledger import DropReason
 from otelkit.delivery.places import Frame
 from otelkit.delivery.store import Adopted, Store
+from tests.support.examples import examples
 
 
 def a_store(folder: Path, dropped: Counter[DropReason] | None = None, **changes: Any) -> Store:
@@ -129,7 +130,7 @@ class Model(RuleBasedStateMachine):
         assert [store.waits for store in self.stores] == [bool(waiting) for waiting in self.waiting]
 
 
-Model.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Model.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 TestStore = Model.TestCase
 
 

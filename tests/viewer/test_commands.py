@@ -50,6 +50,7 @@ def test_tail_without_a_viewer_says_what_to_start(tmp_path: Path) -> None:
     assert "start one: otelkit ui" in finished.stderr
 
 
+@pytest.mark.slow
 def test_a_trace_that_was_exported_is_the_same_when_it_is_imported(backend: Backend, tmp_path: Path) -> None:
     """Into another viewer: spans with events and exceptions, logs, attributes and resources."""
     run_python(SHOP, cwd=tmp_path, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": backend.url})
@@ -74,6 +75,7 @@ def test_a_trace_that_was_exported_is_the_same_when_it_is_imported(backend: Back
         assert imported["attributes"] == {"yes": True, "count": 5, "half": 0.5}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported_or_imported_is_said(backend: Backend, tmp_path: Path) -> None:
     """With the place."""
     finished = otelkit("export", "f" * 32, "--url", backend.url, cwd=tmp_path)

@@ -45,6 +45,7 @@ def test_what_cannot_be_read_is_moved_aside_and_said(tmp_path: Path) -> None:
     assert (folder / "000002.duckdb.corrupt").read_bytes().startswith(b"this is no database")
 
 
+@pytest.mark.slow
 def test_a_second_viewer_of_the_same_folder_says_so_and_ends(tmp_path: Path) -> None:
     """It neither moves the files aside nor writes into them."""
     folder = tmp_path / "telemetry"
@@ -107,6 +108,7 @@ def written(store: Store, spans: int) -> None:
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.slow
 def test_the_oldest_slices_go_when_there_are_too_many_rows(tmp_path: Path, in_memory: bool) -> None:
     """Whole files are unlinked; what is left is the newest, at most the bound and a slice."""
     said: list[str] = []
@@ -124,6 +126,7 @@ def test_the_oldest_slices_go_when_there_are_too_many_rows(tmp_path: Path, in_me
     assert said == []
 
 
+@pytest.mark.slow
 def test_the_size_on_disk_stays_under_the_bound_and_a_slice(tmp_path: Path) -> None:
     """As the file system has it."""
     most = 20 << 20
@@ -149,6 +152,7 @@ def test_what_is_too_old_goes(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_said_once_and_writing_goes_on_when_there_is_room(tmp_path: Path) -> None:
     """What could not be written is counted as lost, what was written before is still answered."""
     folder = tmp_path / "telemetry"

@@ -14,15 +14,15 @@ BODY = spans_request(span("one")).SerializeToString()
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "", "[::1", "a b"])
-def test_a_name_that_is_not_this_servers_is_refused(backend: Backend, host: str) -> None:
+def test_a_name_that_is_not_this_servers_is_refused(shared: Backend, host: str) -> None:
     """A page whose name was made to resolve to 127.0.0.1 is of the same origin, but says its name in Host."""
-    assert backend.ask("/api/v1/info", headers={"Host": host}).status in (400, 421)
+    assert shared.ask("/api/v1/info", headers={"Host": host}).status in (400, 421)
 
 
 @pytest.mark.parametrize("host", ["localhost:4318", "127.0.0.1", "[::1]:4318", "LOCALHOST"])
-def test_its_own_names_are_taken(backend: Backend, host: str) -> None:
+def test_its_own_names_are_taken(shared: Backend, host: str) -> None:
     """Loopback's, with any port: a tunnel has another."""
-    assert backend.ask("/api/v1/info", headers={"Host": host}).status == 200
+    assert shared.ask("/api/v1/info", headers={"Host": host}).status == 200
 
 
 def test_another_sites_page_may_neither_read_nor_write(backend: Backend) -> None:
@@ -51,10 +51,10 @@ def test_a_named_origin_may_send_telemetry_and_no_more(tmp_path: Path) -> None:
         assert backend.ask("/v1/traces", headers={"Origin": "http://other"}, method="OPTIONS").status == 403
 
 
-def test_every_answer_has_the_security_headers(backend: Backend) -> None:
+def test_every_answer_has_the_security_headers(shared: Backend) -> None:
     """A page, an error, a refusal."""
     for path, headers in (("/", {}), ("/api/v1/none", {}), ("/api/v1/info", {"Host": "evil.example"})):
-        answer = backend.ask(path, headers=headers)
+        answer = shared.ask(path, headers=headers)
         assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["X-Frame-Options"] == "DENY"

@@ -13,6 +13,7 @@ from tests.viewer.browser.conftest import Windows
 from tests.viewer.browser.telemetry import REPORT, STATEMENT, hex_trace
 
 pytestmark = pytest.mark.xdist_group("viewer-browser")
+OTHERS = ("logs", "errors", "metrics", "map", "queries", "health")
 
 
 def test_the_map_shows_who_calls_whom_and_leads_to_traces(shop: Backend, windows: Windows) -> None:
@@ -127,9 +128,9 @@ def test_the_theme_is_the_system_s_until_another_is_chosen(shop: Backend, window
     assert page.evaluate("document.documentElement.dataset.theme") == "light"
 
 
-@pytest.mark.parametrize("view", ["traces", "logs", "errors", "metrics", "map", "queries", "health"])
-def test_an_empty_view_names_the_command_for_this_port(empty: Backend, windows: Windows, view: str) -> None:
+@pytest.mark.parametrize("view", ["traces", *(pytest.param(view, marks=pytest.mark.slow) for view in OTHERS)])
+def test_an_empty_view_names_the_command_for_this_port(shared: Backend, windows: Windows, view: str) -> None:
     """Ready to be copied."""
-    window = windows(empty)
+    window = windows(shared)
     page = window.open(f"/{view}")
-    expect(page.locator(".command").first).to_contain_text(f"OTEL_EXPORTER_OTLP_ENDPOINT={empty.url} otelkit run")
+    expect(page.locator(".command").first).to_contain_text(f"OTEL_EXPORTER_OTLP_ENDPOINT={shared.url} otelkit run")

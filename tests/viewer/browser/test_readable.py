@@ -22,10 +22,11 @@ VIEWS = {
     "queries": "/queries",
     "health": "/health",
 }
+REST = [view for view in VIEWS if view not in ("traces", "trace")]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("view", list(VIEWS))
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("view", ["traces", "trace", *(pytest.param(view, marks=pytest.mark.slow) for view in REST)])
 def test_axe_finds_nothing_serious(shop: Backend, windows: Windows, view: str, theme: str) -> None:
     """In either theme, by the rules of WCAG 2.2 AA."""
     window = windows(shop, size=WIDE, theme=theme)
@@ -36,6 +37,7 @@ def test_axe_finds_nothing_serious(shop: Backend, windows: Windows, view: str, t
 
 
 @pytest.mark.parametrize("view", list(VIEWS))
+@pytest.mark.slow
 def test_a_phone_shows_it_without_scrolling_sideways(shop: Backend, windows: Windows, view: str) -> None:
     """At 360 pixels, and with nothing serious for axe there either."""
     window = windows(shop, size=PHONE)
@@ -47,6 +49,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(shop: Backend, windows: Win
 
 
 @pytest.mark.parametrize("view", ["traces", "trace", "metrics", "map"])
+@pytest.mark.slow
 def test_a_large_screen_has_larger_text(shop: Backend, windows: Windows, view: str) -> None:
     """At 3840 x 2160 text is 20 pixels high, not 14."""
     window = windows(shop, size=UHD)
