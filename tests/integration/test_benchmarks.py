@@ -149,10 +149,10 @@ def test_latency_is_compared_with_a_collector_that_hangs(monkeypatch: pytest.Mon
 
 
 def test_what_the_counting_of_statements_costs_is_measured_in_turns() -> None:
-    """In two rounds of real processes, beside one without telemetry."""
+    """In two rounds of real processes, beside one without telemetry; a difference of so few may be below zero."""
     found = counting.measure(rounds=2, groups=50)
     assert len(found) == 2
-    assert all(each.added > 0 for each in found)
+    assert all(each.bare > 0 and each.without > 0 and each.counting != 0 for each in found)
     assert "The counting adds " in counting.shown(found)
 
 
