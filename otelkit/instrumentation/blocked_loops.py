@@ -102,8 +102,10 @@ class BlockedLoops(LoopTimers):
         self._told = {key: asked_s for key, asked_s in self._told.items() if key in self._timers}
         for key, reference in list(self._timers.items()):
             timer = reference()
-            frames, context = _sample(timer) if timer is not None else ([], None)
-            if timer is None or not frames:
+            if timer is None:
+                continue
+            frames, context = _sample(timer)
+            if not frames:
                 continue
             due_s = timer.due_s
             if timer.asked_s is None:
