@@ -25,7 +25,7 @@ class MetricsSource(Protocol):
         """Waits for what another process sends, until `deadline` (monotonic) at the latest."""
 
     def leave(self) -> None:
-        """Collects for the last time."""
+        """Collects for the last time; a later `tick` collects nothing."""
 
     def abandon(self) -> None:
         """In a forked child: lets go of what is the parent's."""
