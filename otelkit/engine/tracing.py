@@ -275,7 +275,7 @@ class Tracer(sdk.Tracer):
         else:
             fork.check()
             tracing = self._provider.tracing or tracing
-            if isinstance(parent, api.Span):
+            if parent is not None and isinstance(parent, api.Span):  # an abstract class asks in Python
                 foreign = parent.get_span_context()
                 if foreign is not None and not foreign.is_valid:
                     foreign = None
