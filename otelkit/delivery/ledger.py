@@ -6,6 +6,7 @@ a signal or a port.
 
 `cells[i] += n` on a memoryview takes no lock: between the load and the store there is no call of Python code and no
 backward jump, the only places where CPython 3.10 to 3.13 hand the interpreter over (facts: nothing lost in 8 threads).
+A free-threaded build has no such rule: there `add` takes the signal's lock.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import fcntl
 import mmap
 import os
 import struct
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from otelkit.config.settings import SIGNALS, Signal
+from otelkit.runtime.interpreter import FREE_THREADED
 
 MAGIC = b"OTELKIT1"
 _HEADER = struct.Struct("<8sQQ128s")  # magic, pid, start of the page (ns since the epoch), service name
@@ -117,19 +120,34 @@ class LedgerPage:
 
 
 class SignalCells:
-    """The cells of one signal; the attributes are indices, for `cells[i] += 1` in the hot path."""
+    """The cells of one signal; the attributes are indices, for `add`, and for `cells[i] += 1` in the hot path where
+    `lock` is None.
+    """
 
-    __slots__ = ("_reasons", "accepted", "adopted", "cells", "delivered", "spooled", "truncated")
+    __slots__ = ("_reasons", "accepted", "adopted", "cells", "delivered", "lock", "spooled", "truncated")
 
     def __init__(self, cells: memoryview, signal: Signal) -> None:
         start = SIGNALS.index(signal) * _CELLS_A_SIGNAL
-        self.cells = cells
+        self.use(cells)
         self.accepted = start + _ACCEPTED
         self.delivered = start + _DELIVERED
         self.spooled = start + _SPOOLED
         self.adopted = start + _ADOPTED
         self.truncated = start + _TRUNCATED
         self._reasons = {reason: start + _FIRST_REASON + place for place, reason in enumerate(_REASONS)}
+
+    def use(self, cells: memoryview) -> None:
+        """Counts there from now on; in a forked child with a lock that no thread of its parent's can have held."""
+        self.lock = threading.Lock() if FREE_THREADED else None
+        self.cells = cells
+
+    def add(self, cell: int, records: int) -> None:
+        """Adds to one cell, whose index is given. Nothing is called within the lock (cells.py of the engine)."""
+        if self.lock is None:
+            self.cells[cell] += records
+        else:
+            with self.lock:
+                self.cells[cell] += records
 
     def dropped(self, reason: DropReason) -> int:
         """The index of a drop reason's cell."""
@@ -138,15 +156,15 @@ class SignalCells:
     def drop(self, reason: DropReason, records: int, *, spooled: bool = False) -> None:
         """Counts records that will not be delivered; `spooled`: they were counted as on disk until now."""
         if spooled:
-            self.cells[self.spooled] -= records
-        self.cells[self._reasons[reason]] += records
+            self.add(self.spooled, -records)
+        self.add(self._reasons[reason], records)
 
     def settle(self, fates: Mapping[DropReason | None, int], *, spooled: bool) -> None:
         """Counts what has become of a batch: records by the reason that they were dropped for, None: delivered."""
         if spooled:
-            self.cells[self.spooled] -= sum(fates.values())
+            self.add(self.spooled, -sum(fates.values()))
         for reason, records in fates.items():
-            self.cells[self.delivered if reason is None else self._reasons[reason]] += records
+            self.add(self.delivered if reason is None else self._reasons[reason], records)
 
 
 class Ledger:
@@ -206,7 +224,7 @@ class Ledger:
         self._map = page
         self._cells = self._view()
         for cells in self.signals.values():
-            cells.cells = self._cells
+            cells.use(self._cells)
 
     def read(self) -> LedgerPage:
         """The counters as they stand."""

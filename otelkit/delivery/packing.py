@@ -47,7 +47,7 @@ class Packing:
                 self._encoder = self._new_encoder()
             body, failed = encode(self._encoder)
             account = self._ledger.signals[signal]
-            account.cells[account.truncated] += self._encoder.take_cut()
+            account.add(account.truncated, self._encoder.take_cut())
             return self.divided(signal, body, records - failed, delivered, key) if failed < records else [], failed
         except Exception:  # noqa: BLE001 - the worker must live; the records are counted
             guard.report(f"the encoding of {signal}")

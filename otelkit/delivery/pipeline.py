@@ -126,9 +126,9 @@ class Pipeline:
             return
         self.start()
         account = self.ledger.signals["metrics"]
-        account.cells[account.accepted] += points
+        account.add(account.accepted, points)
         if self.spans.closed:
-            account.cells[account.dropped(DropReason.AFTER_SHUTDOWN)] += points
+            account.add(account.dropped(DropReason.AFTER_SHUTDOWN), points)
             return
         with self._moving:
             self._collections.append(Collection(data, points, resource, delivered, key))

@@ -28,9 +28,10 @@ class QueueLimits(NamedTuple):
 class SignalQueue(Generic[R]):
     """Takes records of any thread without a lock and without waiting.
 
-    `deque.append`, `popleft` and `len` are atomic under the interpreter's lock, and so are the ledger's cells
-    (ledger.py). The bound may be passed by as many records as threads emit at the same instant. `start` is called for
-    the first record of the process, `wake` when a batch is full. `weigh` returns None for a light record.
+    `deque.append`, `popleft` and `len` are atomic, and so are the ledger's cells under the interpreter's lock; a
+    free-threaded build takes the ledger's for what is added up (ledger.py). The bound may be passed by as many records
+    as threads emit at the same instant. `start` is called for the first record of the process, `wake` when a batch is
+    full. `weigh` returns None for a light record.
     The flight recorder is told of each record (`note`), and of those that are dropped (`release`).
     """
 
@@ -86,7 +87,10 @@ class SignalQueue(Generic[R]):
         if not self.started:
             self._start()
         account = self._account
-        account.cells[account.accepted] += 1
+        if account.lock is None:
+            account.cells[account.accepted] += 1
+        else:
+            account.add(account.accepted, 1)
         if self._note is not None:
             self._note(record)
         records = self.records
@@ -104,17 +108,25 @@ class SignalQueue(Generic[R]):
                 self._refuse(record, self._full)
                 return
             record = heavy.record
-            account.cells[account.truncated] += heavy.cut
+            account.add(account.truncated, heavy.cut)
             self._weights[id(record)] = heavy.bytes
-            self._bytes += heavy.bytes
+            self._use(heavy.bytes)
         records.append(record)
         if length + 1 == self._batch:
             self._wake()
         if self.closed:  # shutdown's last sweep may have passed between the check and the append
             self.sweep()
 
+    def _use(self, size: int) -> None:
+        lock = self._account.lock
+        if lock is None:
+            self._bytes += size
+        else:
+            with lock:
+                self._bytes += size
+
     def _refuse(self, record: R, cell: int) -> None:
-        self._account.cells[cell] += 1
+        self._account.add(cell, 1)
         if self._release is not None:
             self._release((record,))
 
@@ -130,7 +142,8 @@ class SignalQueue(Generic[R]):
         if self._weights:
             for record in batch:
                 weight = self._weights.pop(id(record), 0)
-                self._bytes -= weight
+                if weight:
+                    self._use(-weight)
         return batch
 
     def sweep(self) -> None:
@@ -141,4 +154,4 @@ class SignalQueue(Generic[R]):
                 self.records.popleft()
             except IndexError:
                 return
-            self._account.cells[cell] += 1
+            self._account.add(cell, 1)

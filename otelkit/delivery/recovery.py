@@ -118,8 +118,8 @@ class Recovery:
             for signal, body, records in requests(died, self._options.redaction):
                 account = self._ledger.signals[signal]
                 for batch in self._packing.divided(signal, body, records):
-                    account.cells[account.accepted] += batch.records
-                    account.cells[account.adopted] += batch.records
+                    account.add(account.accepted, batch.records)
+                    account.add(account.adopted, batch.records)
                     self._offer(batch)
 
 

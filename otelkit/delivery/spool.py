@@ -147,7 +147,7 @@ class Spool:
         self._used += len(body)
         if batch.frame is None:
             account = self._ledger.signals[signal]
-            account.cells[account.spooled] += batch.records
+            account.add(account.spooled, batch.records)
         batch.frame = frame
         self.failure = None
         return True
@@ -216,10 +216,9 @@ class Spool:
     def _adopt(self, signal: Signal) -> None:
         found = self._stores[signal].adopt()
         account = self._ledger.signals[signal]
-        cells = account.cells
-        cells[account.accepted] += found.waiting + found.damaged
-        cells[account.adopted] += found.waiting + found.damaged
-        cells[account.spooled] += found.waiting
+        account.add(account.accepted, found.waiting + found.damaged)
+        account.add(account.adopted, found.waiting + found.damaged)
+        account.add(account.spooled, found.waiting)
         account.drop(DropReason.SPOOL_DAMAGED, found.damaged)
         self._stores[signal].drop_superseded()  # counted as dropped, and so only after they were counted as accepted
         if found.waiting:

@@ -2,7 +2,8 @@
 
 A measurement takes no lock: `cell.value += amount` is a load, an addition of two numbers and a store, and CPython
 (3.10 to 3.13) hands the interpreter over only at calls and backward jumps, of which there is none in between. What is
-called (bisect) is called before. A free-threaded build has no such rule and takes the cell's lock.
+called (bisect) is called before. A free-threaded build has no such rule and takes the cell's lock; nothing is called
+within it, so that neither a signal's handler nor a finalizer can measure, and wait for ever, while its thread holds it.
 
 A collection reads while measurements go on: a histogram's count is the sum of its buckets, so those two always agree;
 its sum may be one measurement ahead or behind until the next collection.
@@ -11,7 +12,6 @@ its sum may be one measurement ahead or behind until the next collection.
 from __future__ import annotations
 
 import math
-import sys
 import threading
 from bisect import bisect_left
 from collections.abc import Callable
@@ -27,10 +27,10 @@ from otelkit.delivery.records import Shared
 from otelkit.engine import refusals
 from otelkit.engine.context import SPAN_KEY, variable, with_span
 from otelkit.engine.span import Span
+from otelkit.runtime.interpreter import FREE_THREADED
 
 Number = int | float
 Begun = Callable[[], bool]
-FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 _INFINITY = math.inf
 _NUMBERS = (int, float)
 _SAMPLED = 1
@@ -247,16 +247,21 @@ class HistogramCell(Cell):
             if amount is None:
                 return
         slot = bisect_left(self.bounds, amount)
-        if self.lock is not None:
-            self.lock.acquire()
-        self.counts[slot] += 1
-        self.total += amount
-        if amount < self.minimum:
-            self.minimum = amount
-        if amount > self.maximum:
-            self.maximum = amount
-        if self.lock is not None:
-            self.lock.release()
+        if self.lock is None:
+            self.counts[slot] += 1
+            self.total += amount
+            if amount < self.minimum:
+                self.minimum = amount
+            if amount > self.maximum:
+                self.maximum = amount
+        else:
+            with self.lock:
+                self.counts[slot] += 1
+                self.total += amount
+                if amount < self.minimum:
+                    self.minimum = amount
+                if amount > self.maximum:
+                    self.maximum = amount
         if not self.live:
             self.begin()
         exemplars = self.exemplars

@@ -14,7 +14,6 @@ taken twice, the end.
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from time import perf_counter_ns, time_ns
@@ -35,7 +34,8 @@ from otelkit.delivery.records import Shared
 from otelkit.engine.attributes import Taken
 from otelkit.engine.instrumentation_info import Informed
 from otelkit.engine.layers import Layers, late
-from otelkit.runtime import guard
+from otelkit.runtime import fork, guard
+from otelkit.runtime.interpreter import FREE_THREADED
 from otelkit.signals import exceptions
 
 if TYPE_CHECKING:
@@ -44,7 +44,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger("otelkit.engine")
 
 _UNSET = Status()
-_ending = None if getattr(sys, "_is_gil_enabled", lambda: True)() else threading.Lock()
+
+
+class _Ending:
+    """The lock of the end, in a free-threaded build; a forked child has its own."""
+
+    def __init__(self) -> None:
+        self.renew()
+        fork.on_child(self.renew)
+
+    def renew(self) -> None:
+        self.lock = threading.Lock()
+
+
+_ending = _Ending() if FREE_THREADED else None
 
 
 class Details:
@@ -245,7 +258,7 @@ class Span(Layers, Informed, sdk.Span):
             tracing = self._open
             self._open = None
         else:
-            with _ending:
+            with _ending.lock:
                 tracing, self._open = self._open, None
         if tracing is None:
             late("end")

@@ -23,6 +23,7 @@ from otelkit.delivery.ledger import (
     read_page,
     take_dead_pages,
 )
+from otelkit.runtime.interpreter import FREE_THREADED
 from tests.support.process import kill_session, run_python, start_python
 
 
@@ -301,16 +302,25 @@ def test_a_killed_processs_page_is_taken_exactly_once(tmp_path: Path) -> None:
     assert list((tmp_path / "state").iterdir()) == []
 
 
-def test_eight_threads_lose_no_count(ledger: Ledger) -> None:
-    """`cells[i] += n` needs no lock as long as nothing is called between load and store."""
+@pytest.mark.parametrize("locked", [False, True])
+def test_eight_threads_lose_no_count(ledger: Ledger, locked: bool) -> None:
+    """`cells[i] += n` needs no lock as long as nothing is called between load and store; without the interpreter's
+    lock there is one.
+    """
+    if FREE_THREADED and not locked:
+        pytest.skip("a free-threaded build takes the lock")
     cells = ledger.signals["traces"]
+    cells.lock = threading.Lock() if locked else None
     barrier = threading.Barrier(8)
 
     def work() -> None:
         barrier.wait()
         for _ in range(30_000):
-            cells.cells[cells.accepted] += 1
-            cells.cells[cells.delivered] += 2
+            cells.add(cells.accepted, 1)
+            if cells.lock is None:
+                cells.cells[cells.delivered] += 2
+            else:
+                cells.add(cells.delivered, 2)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:

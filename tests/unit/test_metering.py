@@ -13,10 +13,12 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
+from otelkit.engine import cells as engine_cells
 from otelkit.engine.context import variable, with_span
 from otelkit.engine.metering import Metering, MeterProvider
 from otelkit.engine.seams import ForklessMeterProvider
 from otelkit.engine.series import LIMIT
+from otelkit.runtime.interpreter import FREE_THREADED
 
 RESOURCE = Resource({"service.name": "test"})
 SAMPLED = NonRecordingSpan(SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=TraceFlags(1)))
@@ -43,10 +45,14 @@ def points(data: MetricsData | None) -> dict[str, list[Any]]:
     return found
 
 
-def test_eight_threads_lose_nothing() -> None:
+@pytest.mark.parametrize("locked", [False, True])
+def test_eight_threads_lose_nothing(monkeypatch: pytest.MonkeyPatch, locked: bool) -> None:
     """Sums, counts and buckets are exact with the interpreter handing over all the time, and so is a collection
-    in between.
+    in between; with the locks of a free-threaded build too.
     """
+    if FREE_THREADED and not locked:
+        pytest.skip("a free-threaded build takes the locks")
+    monkeypatch.setattr(engine_cells, "FREE_THREADED", locked)
     provider = MeterProvider()
     reader = opened(provider)
     meter = provider.get_meter("test")
