@@ -582,8 +582,32 @@ def process(
 
 
 @pytest.fixture(scope="module")
+def app_of(telemetry: Sink, redis_url: str) -> Iterator[Callable[[str, str], Nouns]]:
+    """`app_of("redis", url)`: an app with a queue of its own."""
+    made: list[Nouns] = []
+
+    def app(name: str, broker: str) -> Nouns:
+        made.append(Nouns(telemetry, make_app(broker, redis_url, f"{name}-{uuid.uuid4().hex[:8]}")))
+        return made[-1]
+
+    yield app
+    pools = [nouns.app.backend.client.connection_pool for nouns in made]
+    for nouns in made:
+        nouns.app.close()
+    del nouns
+    made.clear()
+    # A chord's results are held by its app's backend, and unsubscribe when they go: while there is a server.
+    gc.collect()
+    for pool in pools:
+        pool.disconnect()
+
+
+@pytest.fixture(scope="module")
 def workers(
-    telemetry: Sink, redis_url: str, rabbitmq: RabbitMQ | None, tmp_path_factory: pytest.TempPathFactory
+    app_of: Callable[[str, str], Nouns],
+    redis_url: str,
+    rabbitmq: RabbitMQ | None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[[str], Nouns]]:
     """`workers("redis")`: a prefork worker over a broker, one for all tests."""
     folder = tmp_path_factory.mktemp("workers")
@@ -595,13 +619,12 @@ def workers(
                 pytest.skip("needs rabbitmq-server (apt-get install rabbitmq-server)")
             if broker not in found:
                 url = redis_url if broker == "redis" else rabbitmq.wait().url  # type: ignore[union-attr]
-                nouns = found[broker] = Nouns(telemetry, make_app(url, redis_url, f"{broker}-{uuid.uuid4().hex[:8]}"))
+                nouns = found[broker] = app_of(broker, url)
                 stack.enter_context(process(nouns, folder, "worker", "-c", "2", "-l", "INFO"))
-                stack.callback(nouns.app.close)
             return found[broker]
 
         yield over
-        gc.collect()  # results that nobody asked for unsubscribe when they go, which needs the server
+    found.clear()
 
 
 @pytest.mark.parametrize("broker", ["redis", pytest.param("rabbitmq", marks=pytest.mark.slow)])
@@ -684,10 +707,15 @@ OLD_ONES_LINKED = CONTINUED.replace("process mul", "~ process mul")
 )
 @pytest.mark.slow
 def test_a_pool_without_processes_records_the_same(
-    pool: str, setting: dict[str, str], tree: str, telemetry: Sink, redis_url: str, tmp_path: Path
+    pool: str,
+    setting: dict[str, str],
+    tree: str,
+    app_of: Callable[[str, str], Nouns],
+    redis_url: str,
+    tmp_path: Path,
 ) -> None:
     """And a run is a child of its publisher or linked to it, as the worker's settings say."""
-    nouns = Nouns(telemetry, make_app(redis_url, redis_url, f"{pool}-{uuid.uuid4().hex[:8]}"))
+    nouns = app_of(pool, redis_url)
     with process(nouns, tmp_path, "worker", "-P", pool, "-c", "4", "-l", "INFO", environ=setting):
         lines = [line for line in tree.splitlines() if line]
         assert drawn(nouns.trace(of_pool, len(lines))) == lines
@@ -706,7 +734,6 @@ def test_a_pool_without_processes_records_the_same(
         ]
     assert len(waits) == 1
     assert 0 <= waits[0] < 0.9, "the time until the ETA is no wait"
-    nouns.app.close()
 
 
 @pytest.mark.slow
