@@ -156,14 +156,15 @@ def leave(path: str, text: str) -> Callable[[str], None]:
     return asking
 
 
-def refused(path: str) -> Callable[[str], None]:
-    """A websocket client that is not let in."""
+def refused(path: str, status: int = 403, *, answered: bool = False) -> Callable[[str], None]:
+    """A websocket client that is not let in, with the request's id where the application answers."""
 
     def asking(url: str) -> None:
         from websockets.exceptions import InvalidStatus
         from websockets.sync.client import connect
 
-        with pytest.raises(InvalidStatus, match="403"):
+        with pytest.raises(InvalidStatus, match=str(status)) as raised:
             connect(url.replace("http", "ws", 1) + path)
+        assert ("x-request-id" in raised.value.response.headers) == answered
 
     return asking
