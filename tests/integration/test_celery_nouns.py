@@ -26,7 +26,7 @@ import otelkit
 from tests.integration.celery_nouns_app import make_app
 from tests.support.rabbitmq import RabbitMQ, rabbitmq_program, rabbitmq_server
 from tests.support.server import FAST, clean_environment, running, wait_until_said
-from tests.support.sink import ReceivedSpan, Sink
+from tests.support.sink import ReceivedSpan, Sink, attributes
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = {1: "internal", 3: "client", 4: "producer", 5: "consumer"}
@@ -222,7 +222,7 @@ NOUNS = [
     ),
     Noun(
         "countdown",
-        lambda nouns: nouns.add.apply_async((1,), countdown=1),
+        lambda nouns: nouns.add.apply_async((1,), countdown=2),
         """
         caller internal
           publish add producer
@@ -232,7 +232,7 @@ NOUNS = [
     ),
     Noun(
         "eta",
-        lambda nouns: nouns.add.apply_async((1,), eta=datetime.now(timezone.utc) + timedelta(seconds=1)),
+        lambda nouns: nouns.add.apply_async((1,), eta=datetime.now(timezone.utc) + timedelta(seconds=2)),
         """
         caller internal
           publish add producer
@@ -657,13 +657,24 @@ def test_what_is_recorded_of_a_way_to_run_a_task(
         nouns.sink.wait_for(flushed, "its metrics", deadline_s=5)
     except AssertionError:
         assert {task: more(task) for task in noun.metrics} == noun.metrics
+    ids = {span.span_id: span for span in spans}
     for span in spans:
         if span.scope == "otelkit.celery":
             found = span.attributes
             assert found["messaging.system"] == "celery"
             assert found["messaging.destination.name"] == ("" if noun.name.startswith("eager") else nouns.queue)
-            assert found["messaging.operation.name"] == span.name.partition(" ")[0]
+            operation = span.name.partition(" ")[0]
+            assert found["messaging.operation.name"] == operation
             assert found["celery.task.name"] == span.name.partition(" ")[2]
+            assert found["messaging.operation.type"] == {"publish": "send"}.get(operation, operation)
+            parent = ids.get(span.parent_id)
+            if operation == "process" and parent is not None and parent.name.startswith("publish"):
+                assert found["messaging.message.id"] == parent.attributes["messaging.message.id"]
+            assert found["messaging.message.id"]
+            assert found.get("celery.task.queue.duration", 0.0) < 2, "the time until it is due is no wait"
+            events = [(event.name, attributes(event.attributes)) for event in span.span.events]
+            asked_again = found.get("celery.task.state") == "RETRY"
+            assert (("retry", {"error.type": "ConnectionError"}) in events) == asked_again
 
 
 def test_every_noun_has_its_row_in_the_page() -> None:
