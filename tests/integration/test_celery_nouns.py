@@ -358,6 +358,42 @@ NOUNS = [
         {"add": sent(2, SUCCESS=2), "mul": sent(2, SUCCESS=2), "total": sent(SUCCESS=1)},
     ),
     Noun(
+        "callback",
+        lambda nouns: nouns.add.apply_async((1,), link=nouns.mul.s()),
+        """
+        caller internal
+          publish add producer
+            process add consumer SUCCESS
+              publish mul producer
+                process mul consumer SUCCESS
+        """,
+        {"add": sent(SUCCESS=1), "mul": sent(SUCCESS=1)},
+    ),
+    Noun(
+        "callback of a failure",
+        lambda nouns: nouns.fail.apply_async(link_error=nouns.told.s()),
+        """
+        caller internal
+          publish fail producer
+            process fail consumer FAILURE ValueError
+              publish told producer
+                process told consumer SUCCESS
+        """,
+        {"fail": {**sent(**{"FAILURE ValueError": 1}), "celery.task.failures ValueError": 1}, "told": sent(SUCCESS=1)},
+    ),
+    Noun(
+        "replaced",
+        lambda nouns: nouns.replaced.delay(),
+        """
+        caller internal
+          publish replaced producer
+            process replaced consumer IGNORED
+              publish add producer
+                process add consumer SUCCESS
+        """,
+        {"replaced": sent(IGNORED=1), "add": sent(SUCCESS=1)},
+    ),
+    Noun(
         "revoked",
         revoke_first,
         """

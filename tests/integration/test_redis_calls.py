@@ -306,6 +306,10 @@ def test_what_is_recorded(row: Row, start: Callable[..., Exported], servers: Ser
         assert span.attributes.keys() == wanted.keys()
         for key, value in wanted.items():
             assert value is ... or span.attributes[key] == value, key
+    for counted in ("retries", "redirections"):
+        key = f"redis.client.operation.{'retry_attempts' if counted == 'retries' else counted}"
+        told = [span.attributes[key] for span in found if key in span.attributes]
+        assert sum(told) == exported.total(f"redis.client.{counted}")
     for name, labels, value in row.metrics:
         total = exported.total(name, **labels)
         assert total >= 1 if value is ... else total == value, (name, labels, total, exported.sink.series(name))

@@ -353,6 +353,8 @@ def living() -> FastAPI:
         with otelkit.span("opens"):
             pass
         yield
+        with otelkit.span("closes"):
+            pass
 
     return one(lifespan=lifespan)
 
@@ -653,7 +655,14 @@ CASES = [
         (labels("GET", "/broken", 500, error__type="LookupError"),),
         exceptions=("LookupError",),
     ),
-    Case("lifespan", living, ask("/items/1"), (inner("opens", ""), *items()), (ITEM_LABELS,)),
+    Case(
+        "lifespan",
+        living,
+        ask("/items/1"),
+        (inner("opens", ""), *items(), inner("closes", "")),
+        (ITEM_LABELS,),
+        at_the_end=1,
+    ),
     Case(
         "other methods",
         within_cors,

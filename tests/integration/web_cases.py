@@ -45,6 +45,8 @@ class Case:
     """Other metrics: the values of their series."""
     served: Mapping[str, Any] = field(default_factory=dict)
     """Options of uvicorn."""
+    at_the_end: int = 0
+    """How many of the spans come when the server is stopped."""
     before: bool = False
     """Whether the application is made before telemetry starts."""
 
