@@ -142,7 +142,7 @@ class Request:
         kind = message["type"]
         if kind == "http.response.body":
             return self._send(message) if message.get("more_body", False) else self._send_last(message)
-        if kind == "http.response.start" or kind == "websocket.accept":
+        if kind == "http.response.start" or kind == "websocket.accept" or kind == "websocket.http.response.start":
             try:
                 self._head(message)
             except Exception:  # noqa: BLE001 - a request is answered whatever telemetry does

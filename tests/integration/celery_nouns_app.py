@@ -64,6 +64,14 @@ def _define(app: celery.Celery) -> None:
     def outer() -> str:
         return str(add.delay(1).id)
 
+    @task("told")
+    def told(task_id: str) -> str:
+        return task_id
+
+    @task("replaced", bind=True)
+    def replaced(self: Any) -> None:
+        raise self.replace(add.s(1))
+
     @task("reject")
     def reject() -> None:
         raise Reject("no", requeue=False)

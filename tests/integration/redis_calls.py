@@ -73,6 +73,12 @@ async def command_async(servers: Servers) -> None:
             await client.set(SECRET, SECRET)
 
 
+def other_database(servers: Servers) -> None:
+    """By a Unix socket."""
+    with redis.Redis(unix_socket_path=str(servers.watched.socket), db=3) as client, servers.caller():
+        client.get(SECRET)
+
+
 def outside_of_a_trace(servers: Servers) -> None:
     with servers.client() as client:
         client.ping()
@@ -284,6 +290,31 @@ def blocking_stream(servers: Servers) -> None:
         client.xread({SECRET: "0"}, count=1)
 
 
+def blocking_group(servers: Servers) -> None:
+    with servers.client() as client:
+        client.xgroup_create(SECRET, "readers", mkstream=True)
+        with servers.caller():
+            client.xreadgroup("readers", SECRET, {SECRET: ">"}, count=1, block=50, noack=True)
+            client.xreadgroup("readers", SECRET, {SECRET: ">"})
+
+
+BLOCKING: dict[str, tuple[str | float, ...]] = {
+    "BLMOVE": (SECRET, "other", "LEFT", "LEFT", 0.05),
+    "BRPOP": (SECRET, 0.05),
+    "BRPOPLPUSH": (SECRET, "other", 0.05),
+    "BZPOPMAX": (SECRET, 0.05),
+    "BZPOPMIN": (SECRET, 0.05),
+    "WAIT": (1, 50),
+}
+
+
+def all_that_block(servers: Servers) -> None:
+    """Those that Redis 6.2 has."""
+    with servers.client() as client, servers.caller():
+        for name, arguments in BLOCKING.items():
+            client.execute_command(name, *arguments)
+
+
 def stream(servers: Servers) -> None:
     """Sent in one trace, processed in the same by whoever reads it."""
     with servers.client() as client:
@@ -318,6 +349,19 @@ def handled(servers: Servers) -> None:
         _until(lambda: listener.get_message(timeout=0.1) or client.pubsub_numsub(SECRET)[0][1])
         with servers.caller():
             client.publish(SECRET, json.dumps(otelkit.message_context.with_context({"order": SECRET})))
+        _until(lambda: listener.get_message(timeout=0.1) or seen)
+
+
+def handled_by_shard(servers: Servers) -> None:
+    """From Redis 7.0 on."""
+    seen: list[Any] = []
+    with servers.client() as client, client.pubsub() as listener:
+        if int(client.info("server")["redis_version"].partition(".")[0]) < 7:
+            pytest.skip("needs a Redis of 7.0 or newer (REDIS_URL names one)")
+        listener.ssubscribe(**{SECRET: seen.append})
+        assert listener.get_message(timeout=5)["type"] == "ssubscribe"
+        with servers.caller():
+            client.execute_command("SPUBLISH", SECRET, SECRET)
         _until(lambda: listener.get_message(timeout=0.1) or seen)
 
 

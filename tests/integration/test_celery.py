@@ -131,6 +131,10 @@ def test_a_task_is_one_trace_from_the_caller_to_the_worker(
     assert exported.total("messaging.client.sent.messages", celery__task__name="shop.add") == 1
     assert exported.total("messaging.client.consumed.messages", celery__task__name="shop.add") == 1
     assert exported.total("celery.task.queue.duration") == 1
+    waited = process.attributes["celery.task.queue.duration"]
+    assert exported.sink.seconds("celery.task.queue.duration") == pytest.approx(waited)
+    measured = exported.sink.seconds("messaging.process.duration")
+    assert 0 < measured <= process.duration_s + 0.01
     assert exported.total("celery.task.active") == 0
     assert exported.total("tasks.done") == 1
 

@@ -26,7 +26,7 @@ import otelkit
 from tests.integration.celery_nouns_app import make_app
 from tests.support.rabbitmq import RabbitMQ, rabbitmq_program, rabbitmq_server
 from tests.support.server import FAST, clean_environment, running, wait_until_said
-from tests.support.sink import ReceivedSpan, Sink
+from tests.support.sink import ReceivedSpan, Sink, attributes
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = {1: "internal", 3: "client", 4: "producer", 5: "consumer"}
@@ -222,7 +222,7 @@ NOUNS = [
     ),
     Noun(
         "countdown",
-        lambda nouns: nouns.add.apply_async((1,), countdown=1),
+        lambda nouns: nouns.add.apply_async((1,), countdown=2),
         """
         caller internal
           publish add producer
@@ -232,7 +232,7 @@ NOUNS = [
     ),
     Noun(
         "eta",
-        lambda nouns: nouns.add.apply_async((1,), eta=datetime.now(timezone.utc) + timedelta(seconds=1)),
+        lambda nouns: nouns.add.apply_async((1,), eta=datetime.now(timezone.utc) + timedelta(seconds=2)),
         """
         caller internal
           publish add producer
@@ -356,6 +356,42 @@ NOUNS = [
                         process total consumer SUCCESS
         """,
         {"add": sent(2, SUCCESS=2), "mul": sent(2, SUCCESS=2), "total": sent(SUCCESS=1)},
+    ),
+    Noun(
+        "callback",
+        lambda nouns: nouns.add.apply_async((1,), link=nouns.mul.s()),
+        """
+        caller internal
+          publish add producer
+            process add consumer SUCCESS
+              publish mul producer
+                process mul consumer SUCCESS
+        """,
+        {"add": sent(SUCCESS=1), "mul": sent(SUCCESS=1)},
+    ),
+    Noun(
+        "callback of a failure",
+        lambda nouns: nouns.fail.apply_async(link_error=nouns.told.s()),
+        """
+        caller internal
+          publish fail producer
+            process fail consumer FAILURE ValueError
+              publish told producer
+                process told consumer SUCCESS
+        """,
+        {"fail": {**sent(**{"FAILURE ValueError": 1}), "celery.task.failures ValueError": 1}, "told": sent(SUCCESS=1)},
+    ),
+    Noun(
+        "replaced",
+        lambda nouns: nouns.replaced.delay(),
+        """
+        caller internal
+          publish replaced producer
+            process replaced consumer IGNORED
+              publish add producer
+                process add consumer SUCCESS
+        """,
+        {"replaced": sent(IGNORED=1), "add": sent(SUCCESS=1)},
     ),
     Noun(
         "revoked",
@@ -582,8 +618,32 @@ def process(
 
 
 @pytest.fixture(scope="module")
+def app_of(telemetry: Sink, redis_url: str) -> Iterator[Callable[[str, str], Nouns]]:
+    """`app_of("redis", url)`: an app with a queue of its own."""
+    made: list[Nouns] = []
+
+    def app(name: str, broker: str) -> Nouns:
+        made.append(Nouns(telemetry, make_app(broker, redis_url, f"{name}-{uuid.uuid4().hex[:8]}")))
+        return made[-1]
+
+    yield app
+    pools = [nouns.app.backend.client.connection_pool for nouns in made]
+    for nouns in made:
+        nouns.app.close()
+    del nouns
+    made.clear()
+    # A chord's results are held by its app's backend, and unsubscribe when they go: while there is a server.
+    gc.collect()
+    for pool in pools:
+        pool.disconnect()
+
+
+@pytest.fixture(scope="module")
 def workers(
-    telemetry: Sink, redis_url: str, rabbitmq: RabbitMQ | None, tmp_path_factory: pytest.TempPathFactory
+    app_of: Callable[[str, str], Nouns],
+    redis_url: str,
+    rabbitmq: RabbitMQ | None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[[str], Nouns]]:
     """`workers("redis")`: a prefork worker over a broker, one for all tests."""
     folder = tmp_path_factory.mktemp("workers")
@@ -595,13 +655,12 @@ def workers(
                 pytest.skip("needs rabbitmq-server (apt-get install rabbitmq-server)")
             if broker not in found:
                 url = redis_url if broker == "redis" else rabbitmq.wait().url  # type: ignore[union-attr]
-                nouns = found[broker] = Nouns(telemetry, make_app(url, redis_url, f"{broker}-{uuid.uuid4().hex[:8]}"))
+                nouns = found[broker] = app_of(broker, url)
                 stack.enter_context(process(nouns, folder, "worker", "-c", "2", "-l", "INFO"))
-                stack.callback(nouns.app.close)
             return found[broker]
 
         yield over
-        gc.collect()  # results that nobody asked for unsubscribe when they go, which needs the server
+    found.clear()
 
 
 @pytest.mark.parametrize("broker", ["redis", pytest.param("rabbitmq", marks=pytest.mark.slow)])
@@ -634,13 +693,24 @@ def test_what_is_recorded_of_a_way_to_run_a_task(
         nouns.sink.wait_for(flushed, "its metrics", deadline_s=5)
     except AssertionError:
         assert {task: more(task) for task in noun.metrics} == noun.metrics
+    ids = {span.span_id: span for span in spans}
     for span in spans:
         if span.scope == "otelkit.celery":
             found = span.attributes
             assert found["messaging.system"] == "celery"
             assert found["messaging.destination.name"] == ("" if noun.name.startswith("eager") else nouns.queue)
-            assert found["messaging.operation.name"] == span.name.partition(" ")[0]
+            operation = span.name.partition(" ")[0]
+            assert found["messaging.operation.name"] == operation
             assert found["celery.task.name"] == span.name.partition(" ")[2]
+            assert found["messaging.operation.type"] == {"publish": "send"}.get(operation, operation)
+            parent = ids.get(span.parent_id)
+            if operation == "process" and parent is not None and parent.name.startswith("publish"):
+                assert found["messaging.message.id"] == parent.attributes["messaging.message.id"]
+            assert found["messaging.message.id"]
+            assert found.get("celery.task.queue.duration", 0.0) < 2, "the time until it is due is no wait"
+            events = [(event.name, attributes(event.attributes)) for event in span.span.events]
+            asked_again = found.get("celery.task.state") == "RETRY"
+            assert (("retry", {"error.type": "ConnectionError"}) in events) == asked_again
 
 
 def test_every_noun_has_its_row_in_the_page() -> None:
@@ -684,10 +754,15 @@ OLD_ONES_LINKED = CONTINUED.replace("process mul", "~ process mul")
 )
 @pytest.mark.slow
 def test_a_pool_without_processes_records_the_same(
-    pool: str, setting: dict[str, str], tree: str, telemetry: Sink, redis_url: str, tmp_path: Path
+    pool: str,
+    setting: dict[str, str],
+    tree: str,
+    app_of: Callable[[str, str], Nouns],
+    redis_url: str,
+    tmp_path: Path,
 ) -> None:
     """And a run is a child of its publisher or linked to it, as the worker's settings say."""
-    nouns = Nouns(telemetry, make_app(redis_url, redis_url, f"{pool}-{uuid.uuid4().hex[:8]}"))
+    nouns = app_of(pool, redis_url)
     with process(nouns, tmp_path, "worker", "-P", pool, "-c", "4", "-l", "INFO", environ=setting):
         lines = [line for line in tree.splitlines() if line]
         assert drawn(nouns.trace(of_pool, len(lines))) == lines
@@ -706,7 +781,6 @@ def test_a_pool_without_processes_records_the_same(
         ]
     assert len(waits) == 1
     assert 0 <= waits[0] < 0.9, "the time until the ETA is no wait"
-    nouns.app.close()
 
 
 @pytest.mark.slow

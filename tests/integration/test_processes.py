@@ -70,7 +70,11 @@ def test_servers_with_workers(sink: Sink, tmp_path: Path, command: list[str]) ->
             assert get(f"http://127.0.0.1:{port}/")[0] == 200
     sink.wait_for(lambda: len(sink.named("GET /")) == 20, f"20 spans\n{log.read_text()}")
     assert len({span.span_id for span in sink.named("GET /")}) == 20
+    assert {(span.span.kind, span.parent_id, span.span.status.code) for span in sink.named("GET /")} == {(2, "", 0)}
+    assert {span.attributes["http.route"] for span in sink.named("GET /")} == {"/"}
     sink.wait_for(lambda: sink.total("visits") == 20, "20 visits")
+    labels = {"http__request__method": "GET", "http__route": "/", "http__response__status_code": 200}
+    sink.wait_for(lambda: sink.total("http.server.request.duration", **labels) == 20, "20 measured requests")
     identities = {span.resource["service.instance.id"] for span in sink.named("GET /")}
     assert len(identities) == len({span.resource["process.pid"] for span in sink.named("GET /")})
     left = [page for _, page in pages(tmp_path / "state")]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,6 +134,7 @@ def redirected(code: str, operation: str) -> tuple[str, Mapping[str, Any], Any]:
 ROWS = [
     Row(do.command, (got("SET"),), (of("SET"),)),
     Row(do.command_async, (got("SET"),), (of("SET"),)),
+    Row(do.other_database, (got("GET", "socket"),), (of("GET", db__namespace="3"),)),
     Row(do.outside_of_a_trace, (), (of("PING"),), caller=False),
     Row(do.pipeline, (got("PIPELINE", db__operation__batch__size=2),), (of("PIPELINE"),)),
     Row(do.pipeline_async, (got("PIPELINE", db__operation__batch__size=2),), (of("PIPELINE"),)),
@@ -175,6 +178,16 @@ ROWS = [
         (measured(WAITED, 1, db__operation__name="XREAD"), of("XREAD")),
     ),
     Row(
+        do.blocking_group,
+        (got("XREADGROUP", **BLOCKING), got("XREADGROUP")),
+        (measured(WAITED, 1, db__operation__name="XREADGROUP"), of("XREADGROUP")),
+    ),
+    Row(
+        do.all_that_block,
+        tuple(got(name, **BLOCKING) for name in do.BLOCKING),
+        tuple(measured(WAITED, 1, db__operation__name=name) for name in do.BLOCKING),
+    ),
+    Row(
         do.stream,
         (
             got("XADD"),
@@ -195,6 +208,7 @@ ROWS = [
         (got("PUBLISH"), message("process", parent=None, linked="caller"), IN_HANDLER),
         (consumed("process"), HANDLED),
     ),
+    Row(do.handled_by_shard, (got("SPUBLISH"), message("process", parent=None)), (consumed("process"), HANDLED)),
     Row(
         do.handled_async,
         (got("PUBLISH"), message("process", parent=None, linked="caller"), IN_HANDLER),
@@ -292,10 +306,56 @@ def test_what_is_recorded(row: Row, start: Callable[..., Exported], servers: Ser
         assert span.attributes.keys() == wanted.keys()
         for key, value in wanted.items():
             assert value is ... or span.attributes[key] == value, key
+    for counted in ("retries", "redirections"):
+        key = f"redis.client.operation.{'retry_attempts' if counted == 'retries' else counted}"
+        told = [span.attributes[key] for span in found if key in span.attributes]
+        assert sum(told) == exported.total(f"redis.client.{counted}")
     for name, labels, value in row.metrics:
         total = exported.total(name, **labels)
         assert total >= 1 if value is ... else total == value, (name, labels, total, exported.sink.series(name))
     assert do.SECRET not in str(exported.sink.spans) + str(exported.sink.metrics).replace("redis_calls", "")
+
+
+@pytest.mark.parametrize(
+    ("act", "name", "metric"),
+    [
+        (do.command, "SET", DURATION),
+        (do.blocking, "BLPOP", WAITED),
+        (do.timeout, "GET", DURATION),
+        (do.handled, "process", "messaging.process.duration"),
+        (do.handler_that_fails, "process", "messaging.process.duration"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_measurement_is_as_long_as_its_span(
+    act: Callable[[Servers], None], name: str, metric: str, exported: Exported, servers: Servers
+) -> None:
+    """In seconds."""
+    with servers.client() as client:
+        client.flushdb()
+    act(servers)
+    span = exported.span(name)
+    key = "messaging__operation__name" if name == "process" else "db__operation__name"
+    measured_s = exported.sink.seconds(metric, **{key: name})
+    assert 0 < measured_s <= span.duration_s + 0.01
+
+
+def test_who_waits_for_a_connection_is_pending(exported: Exported, servers: Servers) -> None:
+    """While it waits."""
+    pool = redis.BlockingConnectionPool.from_url(servers.url, max_connections=1, timeout=30)
+    with redis.Redis(connection_pool=pool) as client:
+        threads = [threading.Thread(target=client.blpop, args=(do.SECRET, 30)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 20
+        while exported.total("db.client.connection.pending_requests") != 1:
+            assert time.monotonic() < deadline
+        with servers.client() as other:
+            other.rpush(do.SECRET, "a", "b")
+        for thread in threads:
+            thread.join(20)
+        assert exported.total("db.client.connection.pending_requests") == 0
+        pool.disconnect()
 
 
 def test_the_example_of_the_page(exported: Exported, redis_url: str) -> None:
@@ -318,6 +378,8 @@ def where(to: str, servers: Servers) -> dict[str, Any]:
     base = {"db.system.name": "redis", "db.namespace": "0"}
     if to == "sentinel":
         return {**base, "server.address": "mymaster"}
+    if to == "socket":
+        return {**base, "db.namespace": "3", "server.address": str(servers.watched.socket)}
     address = redis_host(servers) if to == "single" else "127.0.0.1"
     return {**base, "server.address": address, "server.port": servers.port if to == "single" else servers.cluster.port}
 

@@ -207,6 +207,16 @@ def test_a_cancelled_or_broken_statement_ends_its_span(exported: Exported, engin
     assert span.attributes["error.type"] == "sqlite3.OperationalError"
 
 
+def test_what_is_kept_of_statements_is_bounded(exported: Exported, engine: MakeEngine) -> None:
+    """However many different ones an engine runs, each is measured."""
+    database = engine()
+    with database.connect() as connection:
+        for number in range(1200):
+            connection.exec_driver_sql(f"SELECT {number} FROM users")
+    assert 0 < len(vars(database.dialect)["_otelkit_state"].kinds) <= 512
+    assert exported.total("db.client.operation.duration", db__query__summary="SELECT users") == 1200
+
+
 def test_switched_off_again(start: Callable[..., Exported], engine: MakeEngine) -> None:
     """After shutdown the listeners and the wrapper are gone."""
     before = sqlalchemy.Engine.raw_connection

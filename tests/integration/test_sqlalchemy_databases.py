@@ -87,6 +87,8 @@ def test_a_statement(
         assert span.span.status.code == 0
         labels = {key.replace(".", "__"): value for key, value in told.items()}
         assert exported.total("db.client.operation.duration", **labels) == 1
+        measured = exported.sink.seconds("db.client.operation.duration", **labels)
+        assert 0 < measured <= span.duration_s + 0.01
     assert "4242" not in str([span.attributes for span in found])
     assert "canary" not in str(exported.sink.spans)
     if work is literals:
@@ -179,8 +181,11 @@ def test_an_error(exported: Exported, database: Database, kind: str) -> None:
     driver = {"psycopg-async": "psycopg", "aiosqlite": "sqlite3", "sqlite": "sqlite3", "libsql": "ValueError"}
     assert told["error.type"].partition(".")[0] == driver.get(database.driver, database.driver)
     assert (span.span.status.code, span.span.status.message) == (2, told["error.type"])
-    labels = {"error__type": told["error.type"], **database.attributes}
-    assert exported.total("db.client.operation.duration", **{k.replace(".", "__"): v for k, v in labels.items()}) == 1
+    labels = {"error.type": told["error.type"], **database.attributes}
+    labels = {key.replace(".", "__"): value for key, value in labels.items()}
+    assert exported.total("db.client.operation.duration", **labels) == 1
+    measured = exported.sink.seconds("db.client.operation.duration", **labels)
+    assert 0 < measured <= span.duration_s + 0.01
     assert "canary" not in str(exported.sink.spans)
 
 

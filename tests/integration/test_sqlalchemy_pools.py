@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,7 @@ def test_a_pool(exported: Exported, database: Database, kind: type[pool.Pool]) -
     """In use while it is, given back or not kept after; each checkout is one wait and one use."""
     options, most, idle = POOLS[kind]
     engine = database.engine(poolclass=kind, **options)
+    began_s = time.perf_counter()
     for _ in range(3):
         with engine.connect() as connection:
             connection.exec_driver_sql("SELECT 1")
@@ -53,6 +55,9 @@ def test_a_pool(exported: Exported, database: Database, kind: type[pool.Pool]) -
     assert count(exported, "idle") == idle
     assert exported.total("db.client.connection.wait_time", **NAME) == 3
     assert exported.total("db.client.connection.use_time", **NAME) == 3
+    times_s = [exported.sink.seconds(f"db.client.connection.{kind}_time", **NAME) for kind in ("wait", "use")]
+    assert min(times_s) > 0
+    assert sum(times_s) < time.perf_counter() - began_s
     assert exported.total("db.client.connection.pending_requests", **NAME) == 0
     maxima = exported.sink.series("db.client.connection.max")
     assert [values[-1] for values in maxima.values()] == ([] if most is None else [most])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ import otelkit
 from tests.integration.conftest import Exported, Serve
 from tests.integration.web_apps import CASES, ITEM_LABELS, one
 from tests.integration.web_cases import SECRET, Case
+from tests.support.server import get
 
 STARLETTE = tuple(map(int, starlette.__version__.split(".")[:2]))
 LEAKS = "leaves streams of its own open below BaseHTTPMiddleware"
@@ -24,7 +26,8 @@ OTHERWISE = {
     "an error through BaseHTTPMiddleware": LEAKS,
     "both inside": LEAKS,
 }
-DURATION = "http.server.request.duration"
+DURATION, ACTIVE = "http.server.request.duration", "http.server.active_requests"
+MESSAGES = "websocket.messages.received"  # of a websocket's span
 
 
 @pytest.mark.filterwarnings("ignore:remove second argument of ws_handler:DeprecationWarning")  # uvicorn of 2024
@@ -37,7 +40,7 @@ def test_what_is_recorded(start: Callable[..., Exported], serve: Serve, case: Ca
     exported = start(**case.settings)
     with serve(app if app is not None else case.app(), **case.served) as url:
         case.ask(url)
-        exported.wait_for_spans(len(case.spans))
+        exported.wait_for_spans(len(case.spans) - case.at_the_end)
     spans = exported.spans
     expected = sorted(case.spans, key=lambda span: span.name)
     found = sorted(spans, key=lambda span: span.name)
@@ -49,11 +52,17 @@ def test_what_is_recorded(start: Callable[..., Exported], serve: Serve, case: Ca
         assert {name: span.attributes.get(name) for name in wanted.has} == dict(wanted.has), span.name
         assert not span.attributes.keys() & set(wanted.lacks), (span.name, span.attributes)
     assert measured(exported) == sorted((sorted(each.items(), key=str) for each in case.measured), key=str)
+    requests = [span for span in spans if span.scope == "otelkit.asgi" and MESSAGES not in span.attributes]
+    seconds = sum(span.duration_s for span in requests)
+    assert 0 < exported.sink.seconds(DURATION) <= seconds + 0.01 or not requests
+    assert {labels for _, labels in exported.sink.series(ACTIVE)} == {
+        tuple((name, each[name]) for name in ("http.request.method", "url.scheme")) for each in case.measured
+    }
     for metric, series in case.metrics.items():
         assert {
             tuple(dict(labels).items()): values[-1] for (_, labels), values in exported.sink.series(metric).items()
         } == series
-    assert exported.total("http.server.active_requests") == 0
+    assert exported.total(ACTIVE) == 0
     records = exported.logs("otelkit.exceptions")
     assert [record.attributes["exception.type"] for record in records] == list(case.exceptions)
     assert SECRET not in str([exported.sink.spans, exported.sink.logs, exported.sink.metrics])
@@ -65,6 +74,30 @@ def measured(exported: Exported) -> list[list[tuple[str, object]]]:
     for (_, labels), counts in exported.sink.series(DURATION).items():
         found += [sorted(labels, key=str)] * int(counts[-1])
     return sorted(found, key=str)
+
+
+def test_every_attribute_of_a_request(exported: Exported, serve: Serve) -> None:
+    """As the conventions call them, and no other."""
+    headers = {"user-agent": "cashier/1", "x-request-id": "order-17"}
+    with serve(one()) as url:
+        assert get(f"{url}/items/1?page=2", headers)[0] == 200
+    found = exported.span("GET /items/{item}").attributes
+    assert found.pop("client.port") > 0
+    assert found == {
+        "http.request.method": "GET",
+        "http.route": "/items/{item}",
+        "http.response.status_code": 200,
+        "url.scheme": "http",
+        "url.path": "/items/1",
+        "url.query": "page=REDACTED",
+        "network.protocol.version": "1.1",
+        "server.address": "127.0.0.1",
+        "server.port": urlsplit(url).port,
+        "client.address": "127.0.0.1",
+        "network.peer.address": "127.0.0.1",
+        "user_agent.original": "cashier/1",
+        "request.id": "order-17",
+    }
 
 
 def by_test_client(app: Any) -> int:

@@ -136,6 +136,15 @@ def rooms() -> FastAPI:
     async def closed(socket: WebSocket) -> None:
         await socket.close()
 
+    @app.websocket("/denied/{room}")
+    async def denied(socket: WebSocket, room: str) -> None:
+        # What Starlette makes of an HTTPException; its earliest versions do not.
+        await socket.send_denial_response(PlainTextResponse("who are you", 401))
+
+    @app.websocket("/broken")
+    async def broken(socket: WebSocket) -> None:
+        raise LookupError("the cellar floods")
+
     @app.websocket("/falls")
     async def falls(socket: WebSocket) -> None:
         await socket.accept()
@@ -344,6 +353,8 @@ def living() -> FastAPI:
         with otelkit.span("opens"):
             pass
         yield
+        with otelkit.span("closes"):
+            pass
 
     return one(lifespan=lifespan)
 
@@ -434,6 +445,15 @@ CASES = [
         (),
     ),
     Case("websocket refused", rooms, refused("/closed"), (server("GET /closed", 403),), ()),
+    Case("websocket denied", rooms, refused("/denied/1", 401, answered=True), (server("GET /denied/{room}", 401),), ()),
+    Case(
+        "websocket that fails before it is accepted",
+        rooms,
+        refused("/broken", 500),
+        (server("GET /broken", 500, status=ERROR, has={"error.type": "LookupError"}),),
+        (),
+        exceptions=("LookupError",),
+    ),
     Case("websocket to no route", rooms, refused("/nowhere"), (server("GET", 403),), ()),
     Case(
         "websocket that fails",
@@ -635,7 +655,14 @@ CASES = [
         (labels("GET", "/broken", 500, error__type="LookupError"),),
         exceptions=("LookupError",),
     ),
-    Case("lifespan", living, ask("/items/1"), (inner("opens", ""), *items()), (ITEM_LABELS,)),
+    Case(
+        "lifespan",
+        living,
+        ask("/items/1"),
+        (inner("opens", ""), *items(), inner("closes", "")),
+        (ITEM_LABELS,),
+        at_the_end=1,
+    ),
     Case(
         "other methods",
         within_cors,

@@ -45,6 +45,8 @@ class Case:
     """Other metrics: the values of their series."""
     served: Mapping[str, Any] = field(default_factory=dict)
     """Options of uvicorn."""
+    at_the_end: int = 0
+    """How many of the spans come when the server is stopped."""
     before: bool = False
     """Whether the application is made before telemetry starts."""
 
@@ -156,14 +158,15 @@ def leave(path: str, text: str) -> Callable[[str], None]:
     return asking
 
 
-def refused(path: str) -> Callable[[str], None]:
-    """A websocket client that is not let in."""
+def refused(path: str, status: int = 403, *, answered: bool = False) -> Callable[[str], None]:
+    """A websocket client that is not let in, with the request's id where the application answers."""
 
     def asking(url: str) -> None:
         from websockets.exceptions import InvalidStatus
         from websockets.sync.client import connect
 
-        with pytest.raises(InvalidStatus, match="403"):
+        with pytest.raises(InvalidStatus, match=str(status)) as raised:
             connect(url.replace("http", "ws", 1) + path)
+        assert ("x-request-id" in raised.value.response.headers) == answered
 
     return asking

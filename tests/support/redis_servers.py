@@ -92,6 +92,8 @@ class Watched:
 
     sentinel_port: int
     port: int
+    socket: Path
+    """Where it listens besides."""
 
 
 @contextmanager
@@ -99,11 +101,12 @@ def watched_redis(folder: Path) -> Iterator[Watched]:
     """Raises RedisUnavailable where no server's program is installed."""
     program, port, sentinel_port = redis_program(), free_port(), free_port()
     watch = f"sentinel monitor mymaster 127.0.0.1 {port} 1\n"
+    socket_path = folder / "redis.socket"
     with (
-        _running(program, folder / "watched", port, ""),
+        _running(program, folder / "watched", port, f"unixsocket {socket_path}\n"),
         _running(program, folder / "sentinel", sentinel_port, watch, "--sentinel"),
     ):
-        yield Watched(sentinel_port, port)
+        yield Watched(sentinel_port, port, socket_path)
 
 
 @contextmanager

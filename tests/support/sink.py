@@ -86,6 +86,10 @@ class ReceivedSpan(Received):
     def parent_id(self) -> str:
         return self.span.parent_span_id.hex()
 
+    @property
+    def duration_s(self) -> float:
+        return (self.span.end_time_unix_nano - self.span.start_time_unix_nano) / 1e9
+
 
 @dataclass
 class ReceivedLog(Received):
@@ -314,6 +318,19 @@ class Sink:
                 values.append((point.time_unix_nano, value))
         read.upto, read.first = len(self.metrics), next(iter(self.metrics), None)
         return read.points
+
+    def seconds(self, name: str, **labels: Any) -> float:
+        """The newest sum of a histogram, over all series with these labels."""
+        wanted = {key.replace("__", "."): value for key, value in labels.items()}
+        sums: dict[tuple[Any, ...], float] = {}
+        with self._changed:
+            for metric in self.metrics:
+                for point in metric.points if metric.name == name else ():
+                    found = attributes(point.attributes)
+                    if wanted.items() <= found.items():
+                        key = (metric.resource["service.instance.id"], *sorted(found.items(), key=str))
+                        sums[key] = max(point.sum, sums.get(key, 0.0))
+        return sum(sums.values())
 
     def one_series(self, name: str) -> list[float]:
         """The values of a metric that has one series, which never falls."""

@@ -9,6 +9,7 @@ import logging.handlers
 import queue
 import re
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -211,6 +212,7 @@ def reserved() -> None:
 
 ODD = {"trace_id": "mine", "body": "b", "code.line.number": -1, "severity": "s", "exception.type": "x"}
 PRO: dict[str, object] = {"plan": "pro"}
+TEXTS = {INFO: "INFO", INFO + 1: "SUCCESS", WARN: "WARNING", ERROR: "ERROR"}
 EVENT = "order.paid"
 WAYS = {
     "structlog, alone": Way(structlog_masking, "paid", WARN, "structlog", {**PRO, "card": "****"}, EVENT),
@@ -277,7 +279,8 @@ def test_a_record_is_exported_once_with_all_that_it_says(
         spans["request"].span_id,
     )
     assert (log.record.severity_number, log.scope, log.record.event_name) == (way.severity, way.scope, way.event_name)
-    assert log.record.time_unix_nano > 0
+    assert log.record.severity_text == TEXTS[way.severity]
+    assert abs(log.record.time_unix_nano - time.time_ns()) < 60e9
     found = log.attributes
     assert found.pop("tenant") == "acme"
     if way.body is not None:
@@ -285,6 +288,8 @@ def test_a_record_is_exported_once_with_all_that_it_says(
     if name == "a very long text":
         assert set(log.body) <= {"é", "…"} or log.body.startswith("é" * 1000)
         assert len(log.body.encode()) <= 64 * 1024
+    if name.startswith("loguru") and name != "loguru, behind logging":
+        assert (found["code.file.path"], found["code.line.number"] > 0) == (__file__, True)
     if name == "warnings":
         assert "DeprecationWarning: old price list" in str(log.body)
     assert {key: found[key] for key in way.attributes} == way.attributes
