@@ -19,6 +19,7 @@ from otelkit.config.settings import SIGNALS, Settings
 from otelkit.delivery.destination import destination
 from otelkit.delivery.ledger import LedgerPage
 from otelkit.delivery.pipeline import Pipeline
+from otelkit.delivery.plain import PlainLog
 from otelkit.delivery.report import FlushReport
 from otelkit.engine import unended
 from otelkit.engine.group_key import GroupKey, group_key
@@ -30,6 +31,7 @@ from otelkit.engine.sharing import SharedMetrics, SharingOptions
 from otelkit.given import Given
 from otelkit.instrumentation.registry import Registry
 from otelkit.pipeline_options import pipeline_options
+from otelkit.process_status import accounts_data, status_record, versions
 from otelkit.runtime import before, fork, guard
 from otelkit.runtime.state import state_directory
 from otelkit.signals import exceptions
@@ -132,7 +134,6 @@ class Running:
     def status(self) -> dict[str, Any]:
         """As `Telemetry.status`."""
         fork.check()
-        ledger = self._pipeline.ledger.read()
         return {
             "state": "ended" if self.ended else self.state,
             "pid": os.getpid(),
@@ -146,17 +147,7 @@ class Running:
                 for signal in SIGNALS
             },
             "libraries": {name: asdict(decision) for name, decision in self._registry.decisions.items()},
-            "ledger": {
-                signal: {
-                    "accepted": account.accepted,
-                    "delivered": account.delivered,
-                    "spooled": account.spooled,
-                    "adopted": account.adopted,
-                    "truncated": account.truncated,
-                    "dropped": {reason.value: count for reason, count in account.dropped.items()},
-                }
-                for signal, account in ledger.accounts.items()
-            },
+            "ledger": accounts_data(self._pipeline.ledger.read().accounts),
             "in_memory": self._pipeline.in_memory(),
             "spool": self._pipeline.spool.describe() if self._pipeline.spool is not None else None,
             "recorder": self._pipeline.recorder.describe() if self._pipeline.recorder is not None else None,
@@ -166,10 +157,18 @@ class Running:
             "before_bootstrap": before.calls,
             "failures": dict(guard.failures),
             "problems": list(self._problems),
-            "versions": {
-                name: installed_version(name) for name in ("otelkit", "opentelemetry-sdk", "opentelemetry-api")
-            },
+            "versions": dict(versions()),
         }
+
+    def _status_record(self, ends: bool) -> PlainLog:
+        pipeline, shared = self._pipeline, self._shared
+        return status_record(
+            pipeline.ledger.read().accounts,
+            self._registry.shown(),
+            metrics_instance=shared.describe().get("service.instance.id") if shared is not None else None,
+            spool=(pipeline.spool.failure or "") if pipeline.spool is not None else None,
+            ends=ends,
+        )
 
     @property
     def service(self) -> str:
@@ -187,7 +186,7 @@ class Running:
             self._observe(self.settings)
             logger.info("%s", self.line())
             application_starting(self.resource)
-        self._pipeline.arm()
+        self._arm()
         if self._shared is not None and self._extras.pulled:
             self._shared.tick()  # who serves /metrics serves it before its first record
 
@@ -214,6 +213,11 @@ class Running:
         return Pipeline(
             pipeline_options(self.settings, self.resource, captured=extras.captured, quiet=extras.by_default)
         )
+
+    def _arm(self) -> None:
+        if not self._extras.captured and "otlp" in self.settings.exporters("logs"):
+            self._pipeline.telling.tell = self._status_record
+        self._pipeline.arm()
 
     def pull(self) -> None:
         """Has the metrics ready for `otelkit.metrics_app`, where the settings asked for no pull endpoint."""
@@ -303,7 +307,7 @@ class Running:
     def _reopen(self) -> None:
         self._providers.meter.after_fork()
         self._open_engine()
-        self._pipeline.arm()
+        self._arm()
 
     def ledger_observations(self) -> Iterator[Observation]:
         """The ledger as the metric `otelkit.records`; the outcome `dropped` carries its reason."""

@@ -22,7 +22,7 @@ def export_command(
     url: str = typer.Option(URL, "--url", help="The viewer's."),
     token: str = typer.Option("", "--token", help="The viewer's."),
 ) -> None:
-    """Write a trace, or the spans and logs of a time, as OTLP/JSON: a request a line.
+    """Write a trace, or the spans, logs and metrics of a time, as OTLP/JSON: a request a line.
 
     Example: otelkit export 836c9541393486d73d3ab6870aa58ef9 -o trace.jsonl
     """

@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from opentelemetry.sdk.metrics.export import MetricsData
@@ -30,8 +29,10 @@ from otelkit.delivery.queue import QueueLimits, SignalQueue
 from otelkit.delivery.recording import open_recorder, open_recovery
 from otelkit.delivery.records import Attributes
 from otelkit.delivery.report import FlushReport, open_page, report_dead_processes, report_end
+from otelkit.delivery.requests import FlushRequest, FlushRequests
 from otelkit.delivery.sender import Sender, by_hop
 from otelkit.delivery.spool import Spool
+from otelkit.delivery.telling import Telling
 from otelkit.delivery.threads import Threads
 from otelkit.runtime import guard
 from otelkit.runtime.bell import Bell
@@ -47,19 +48,11 @@ _LOOKS = 10
 _ALONE_S = 2.0
 
 
-@dataclass(slots=True)
-class _FlushRequest:
-    drained: threading.Event
-    final: bool
-    last_sequence: int = 0
-    elsewhere: int = 0
-
-
 class Pipeline:
     """Carries the records of one process; `spans.put` and `logs.put` are the hot path's end.
 
-    `source` is set by whoever owns the metrics. A pipeline belongs to the process that made it: a forked child makes
-    its own and calls `abandon` on this one.
+    `source` is set by whoever owns the metrics, `telling.tell` by who knows how this process is. A pipeline belongs to
+    the process that made it: a forked child makes its own and calls `abandon` on this one.
     """
 
     def __init__(self, options: PipelineOptions) -> None:
@@ -71,6 +64,7 @@ class Pipeline:
             "traces", options.spans, Scales(options.spans.caps).span, recorder.ended if recorder else None
         )
         self.logs = self._queue("logs", options.logs, Scales(options.logs.caps).log, recorder.log if recorder else None)
+        self.telling = Telling(self.logs.put)
         self.source: MetricsSource | None = None
         self._collections: deque[Collection] = deque()
         self._packing = Packing(options, self.ledger)
@@ -79,7 +73,7 @@ class Pipeline:
         self._moving = threading.Lock()  # held while records change their place, so that they can be counted
         self._starting = threading.RLock()  # a finalizer may record while this thread starts the others
         self._start_begun = self._page_is_open = False
-        self._requests: deque[_FlushRequest] = deque()
+        self._requests = FlushRequests()
         self._closing = False
         self.is_settled = False
         self._armed = False
@@ -198,7 +192,7 @@ class Pipeline:
         """In a forked child: these records, threads and files are the parent's; whoever still holds this emits into
         nothing.
         """
-        self._requests = deque()
+        self._requests = FlushRequests()
         for queue in (self.spans, self.logs):
             queue.started = queue.closed = True
         self._closing = True
@@ -251,7 +245,7 @@ class Pipeline:
         self.start()
         final = own_deadline is not None
         own_deadline = deadline if own_deadline is None else own_deadline
-        request = _FlushRequest(threading.Event(), final)
+        request = FlushRequest(threading.Event(), final)
         self._requests.append(request)
         self._wake.ring()
         with self._threads.held_back(own_deadline - time.monotonic()) as undone:
@@ -293,7 +287,7 @@ class Pipeline:
         while not self._closing:
             self._wake.wait(max(0.0, min(due.values()) - time.monotonic()))
             # At the end of the process all else can wait, once it has taken over what the dead have left.
-            if tended and self._requests and self._requests[0].final:
+            if tended and self._requests.at_the_end:
                 self._serve_requests()
             now = time.monotonic()
             soon = now + _TOGETHER_S
@@ -318,6 +312,8 @@ class Pipeline:
     def _serve_requests(self) -> None:
         while self._requests:
             request = self._requests.popleft()
+            if request.final:
+                self.telling.now(ends=True)
             self._drain_spans()  # first: the functions that are observed may be slow
             self._drain_logs()
             if self.source is not None:
@@ -336,6 +332,8 @@ class Pipeline:
 
     def _tend(self) -> None:
         self.start()  # a sender that was refused
+        if not self._requests.at_the_end:
+            self.telling.tick()
         with guard.guarded("the flight recorder"):
             if self.recorder is not None and self._recovery is not None:
                 self.recorder.tend()

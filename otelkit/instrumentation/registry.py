@@ -184,11 +184,17 @@ class Registry:
         logger.warning("%s", text)
 
     def summary(self) -> Iterator[str]:
-        """One word a library: all of otelkit's own, and those of contrib's that somebody could miss or wonder about."""
-        for name, decision in self.decisions.items():
+        """One word a library."""
+        return map(str, self.shown())
+
+    def shown(self) -> Iterator[Decision]:
+        """The decisions for all of otelkit's own libraries, and for those of contrib's that somebody could miss or
+        wonder about.
+        """
+        for name, decision in list(self.decisions.items()):
             own = decision.version or name == "logging"
             imported = CONTRIB_MODULES.get(name, name.replace("-", "_")) in sys.modules
             if name == "threading" and decision.choice == "otelkit":
                 continue  # nothing that somebody would look for
             if own or decision.active or (imported and name not in NEVER_BY_THEMSELVES):
-                yield str(decision)
+                yield decision

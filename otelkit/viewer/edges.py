@@ -1,7 +1,9 @@
 """Who calls whom: joins a client's span with the server's that it caused, as both come in, in whatever order.
 
 A call to a database or a queue is known from its client's span alone. A call to a service is known when the other
-side's span has come; where none comes for a while, it was to something that sends no spans.
+side's span has come, and is counted as that one tells it: when it began, how long it took, whether it failed. So the
+edges to a service add up to what it says it was asked (reading/red.py). Where no such span comes for a while, the call
+was to something that sends none.
 """
 
 from __future__ import annotations
@@ -34,12 +36,20 @@ class _Call(NamedTuple):
     since_s: float
 
 
+class _Served(NamedTuple):
+    service: str
+    start_ns: int
+    duration_ns: int
+    failed: bool
+    since_s: float
+
+
 class Edges:
     """Collects calls; owned by the writing thread."""
 
     def __init__(self) -> None:
         self._calls: OrderedDict[bytes, _Call] = OrderedDict()
-        self._servers: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+        self._servers: OrderedDict[bytes, _Served] = OrderedDict()
         self._counted: dict[tuple[Any, ...], int] = {}
         self._failed: dict[tuple[Any, ...], int] = {}
 
@@ -57,25 +67,31 @@ class Edges:
                     self._count(service, "service", facts.called, called, start_ns, duration_ns, failed)
             elif kind == _SERVER:
                 if parent_id is not None:
-                    self._served(parent_id, service, now)
+                    self._served(parent_id, _Served(service, start_ns, duration_ns, failed, now))
             elif facts.queue and kind == _PRODUCER:
                 self._count(service, "service", facts.queue, "queue", start_ns, duration_ns, failed)
             elif facts.queue:
                 self._count(facts.queue, "queue", service, "service", start_ns, duration_ns, failed)
 
     def _called(self, span_id: bytes, call: _Call) -> None:
-        server = self._servers.pop(span_id, None)
-        if server is not None:
-            self._count_call(call._replace(target=server[0], kind="service"))
+        served = self._servers.pop(span_id, None)
+        if served is not None:
+            self._count_served(call, served)
         else:
             self._calls[span_id] = call
 
-    def _served(self, parent_id: bytes, service: str, now: float) -> None:
+    def _served(self, parent_id: bytes, served: _Served) -> None:
         call = self._calls.pop(parent_id, None)
         if call is not None:
-            self._count_call(call._replace(target=service, kind="service"))
+            self._count_served(call, served)
         else:
-            self._servers[parent_id] = (service, now)
+            self._servers[parent_id] = served
+
+    def _count_served(self, call: _Call, served: _Served) -> None:
+        self._count(
+            call.source, call.source_kind, served.service, "service",
+            served.start_ns, served.duration_ns, served.failed,
+        )  # fmt: skip
 
     def _count_call(self, call: _Call) -> None:
         self._count(call.source, call.source_kind, call.target, call.kind, call.start_ns, call.duration_ns, call.failed)
@@ -100,8 +116,8 @@ class Edges:
             if call.target:
                 self._count_call(call)
         while self._servers:
-            span_id, (_, since_s) = next(iter(self._servers.items()))
-            if since_s > until and len(self._servers) <= _MOST_WAITING:
+            span_id, served = next(iter(self._servers.items()))
+            if served.since_s > until and len(self._servers) <= _MOST_WAITING:
                 break
             del self._servers[span_id]
         rows = [(*key, count, self._failed.get(key, 0)) for key, count in self._counted.items()]

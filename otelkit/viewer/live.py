@@ -20,7 +20,7 @@ from otelkit.viewer.filter import EVERYTHING, Filter, FilterError
 from otelkit.viewer.filter_sql import condition
 from otelkit.viewer.reading.asking import Cursor, reading
 from otelkit.viewer.reading.errors import newest as newest_errors
-from otelkit.viewer.reading.logs import COLUMNS
+from otelkit.viewer.reading.logs import COLUMNS, unless_asked
 from otelkit.viewer.reading.logs import shown as shown_log
 from otelkit.viewer.reading.traces import matching
 from otelkit.viewer.store import Store
@@ -166,6 +166,7 @@ def _logs(cursor: Cursor, written: int, found: Filter) -> list[dict[str, Any]]:
         sql, values = condition(found, "logs")
     except FilterError:
         return []  # a filter of spans
+    sql += unless_asked(found)
     rows = cursor.rows(
         f"SELECT {COLUMNS} FROM viewer.logs WHERE id > (SELECT max(id) FROM viewer.logs) - ? AND {sql}"
         f" ORDER BY id DESC LIMIT {_MOST_LOGS}",

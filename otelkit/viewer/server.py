@@ -38,7 +38,7 @@ _SWITCH_S = 0.0005
 """After which a thread that computes lets another one run: the server's, the decoder's and the writer's hand work to
 each other, and with Python's 5 ms a request waits several times for as long as its decoding takes."""
 _PAGES = ("/", "/traces", "/traces/{id}", "/logs", "/metrics", "/metrics/{name:path}", "/map", "/errors",
-          "/errors/{fingerprint}", "/queries", "/health")  # fmt: skip
+          "/errors/{fingerprint}", "/queries", "/health", "/sql")  # fmt: skip
 
 
 class PortTaken(Exception):

@@ -23,6 +23,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otelkit.delivery.compression import compression_of, decompressed
+from otelkit.delivery.telling import STATUS_EVENT
 
 _CLOSED_TIMEOUT_S = 5.0
 _REQUESTS: dict[str, Any] = {
@@ -146,12 +147,14 @@ class Sink:
     """`with Sink() as sink:` listens on a free port; `sink.answer` may be replaced to answer otherwise than 200, and
     requests of more than `most_bytes` get 413.
 
+    `logs` are all log records but what processes tell of their telemetry (`otelkit.status`), which is in `statuses`.
     `asked` has the path and the moment (time.monotonic()) of every request, whatever it was answered.
     """
 
     def __init__(self, port: int = 0) -> None:
         self.spans: list[ReceivedSpan] = []
         self.logs: list[ReceivedLog] = []
+        self.statuses: list[ReceivedLog] = []
         self.metrics: list[ReceivedMetric] = []
         self.requests: list[tuple[str, dict[str, str], int]] = []
         self.asked: list[tuple[str, float]] = []
@@ -255,9 +258,9 @@ class Sink:
                 for logs in request.resource_logs:
                     resource = attributes(logs.resource.attributes)
                     for scoped_logs in logs.scope_logs:
-                        self.logs += [
-                            ReceivedLog(resource, scoped_logs.scope.name, record) for record in scoped_logs.log_records
-                        ]
+                        for record in scoped_logs.log_records:
+                            received = ReceivedLog(resource, scoped_logs.scope.name, record)
+                            (self.statuses if record.event_name == STATUS_EVENT else self.logs).append(received)
             elif isinstance(request, ExportMetricsServiceRequest):
                 for collected in request.resource_metrics:
                     resource = attributes(collected.resource.attributes)

@@ -266,6 +266,33 @@ def test_the_map_joins_clients_with_servers_databases_and_queues(shop: Backend) 
     assert (nodes["shop"]["requests"], nodes["shop"]["errors"], nodes["shop"]["type"]) == (9, 8, "service")
 
 
+def test_an_edge_to_a_service_says_what_the_service_was_asked(backend: Backend) -> None:
+    """In the same time, by the same definition as RED: the server's span tells when, how long and whether it failed."""
+    at = NOW // 60 * 60
+    served, calls = [], []
+    for n in range(6):
+        parent = 100 + n
+        # The client begins a minute earlier, and calls a refusal (4xx) an error, which the server's span is not.
+        calls.append(span("GET", trace=20 + n, number=parent, kind=CLIENT, start_s=at - 0.5 + 60 * n, duration_ms=900,
+                          error=n < 4, server__address="pricing.local"))  # fmt: skip
+        served.append(span("GET /price", trace=20 + n, number=200 + n, parent=parent, kind=SERVER,
+                           start_s=at + 0.1 + 60 * n, duration_ms=20, error=n < 2, http__route="/price"))  # fmt: skip
+    half = len(calls) // 2
+    backend.send(spans_request(*served[:half], service="pricing"))
+    backend.send(spans_request(*calls))
+    backend.send(spans_request(*served[half:], service="pricing"))
+    backend.wait_for_rows(spans=12)
+    backend.wait(lambda: backend.get("map")["edges"], "the edge is there")
+    periods: list[dict[str, float]] = [{}, {"from_": at * 1000, "to": (at + 179) * 1000}]
+    for asked in periods:
+        (edge,) = backend.get("map", **asked)["edges"]
+        (row,) = backend.get("red", by="service", q="service:pricing", **asked)["rows"]
+        node = next(each for each in backend.get("map", **asked)["nodes"] if each["id"] == "pricing")
+        same = ("requests", "rate", "errors", "error_ratio", "p95_ms")
+        assert [edge[key] for key in same] == [row[key] for key in same] == [node[key] for key in same]
+    assert (edge["requests"], edge["errors"], edge["rate"]) == (3, 2, round(3 / 180, 4))
+
+
 def test_errors_are_grouped_over_lines_and_texts(shop: Backend) -> None:
     """Eight traces, eight texts, eight line numbers: one group."""
     (group,) = shop.get("errors")["groups"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from tests.support.process import run_python
 from tests.support.server import BIN, clean_environment, get, running, wait_until_said
@@ -73,6 +75,47 @@ def test_a_trace_that_was_exported_is_the_same_when_it_is_imported(backend: Back
         other.wait_for_rows(spans=7)
         (imported,) = other.get(f"traces/{77:032x}")["spans"]
         assert imported["attributes"] == {"yes": True, "count": 5, "half": 0.5}
+
+
+def test_metrics_that_were_exported_are_the_same_when_they_are_imported(backend: Backend, tmp_path: Path) -> None:
+    """Counters, gauges, histograms and summaries, with their labels, units, exemplars and temporality."""
+    now_ns = time.time_ns()
+    request = ExportMetricsServiceRequest()
+    one = request.resource_metrics.add()
+    one.resource.attributes.add(key="service.name").value.string_value = "shop"
+    scope = one.scope_metrics.add()
+    counter = scope.metrics.add(name="orders", unit="{order}", description="Orders.").sum
+    counter.is_monotonic, counter.aggregation_temporality = True, 2
+    delta = scope.metrics.add(name="steps").sum
+    delta.aggregation_temporality = 1
+    for n in range(3):
+        at_ns = now_ns + n * 10**9
+        for plan in ("free", "pro"):
+            point = counter.data_points.add(as_int=20 * n, start_time_unix_nano=now_ns, time_unix_nano=at_ns)
+            point.attributes.add(key="plan").value.string_value = plan
+        delta.data_points.add(as_double=1.5, time_unix_nano=at_ns)
+    scope.metrics.add(name="level", unit="1").gauge.data_points.add(as_double=float("inf"), time_unix_nano=now_ns)
+    spread = scope.metrics.add(name="time", unit="s").histogram
+    spread.aggregation_temporality = 2
+    spread.data_points.add(time_unix_nano=now_ns, count=10, sum=4.5, explicit_bounds=[0.1, 1], bucket_counts=[9, 1, 0])
+    exemplar = spread.data_points[0].exemplars.add(as_double=0.5, time_unix_nano=now_ns)
+    exemplar.trace_id, exemplar.span_id = (1).to_bytes(16, "big"), (2).to_bytes(8, "big")
+    exemplar.filtered_attributes.add(key="user").value.int_value = 7
+    scope.metrics.add(name="old").summary.data_points.add(time_unix_nano=now_ns, count=2, sum=3.0)
+    backend.send(request)
+    backend.wait_for_rows(points=12)
+    file = tmp_path / "all.jsonl"
+    exported = otelkit("export", "-o", str(file), "--url", backend.url, cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    assert [list(json.loads(line)) for line in file.read_text().splitlines()] == [["resourceMetrics"]]
+    everything = "SELECT * EXCLUDE (series) FROM points JOIN series USING (series) ORDER BY ALL"
+    with running_backend(tmp_path) as other:
+        assert otelkit("import", str(file), "--url", other.url, cwd=tmp_path).returncode == 0
+        other.wait_for_rows(points=12)
+        query = json.dumps({"query": everything}).encode()
+        before, after = (each.ask("/api/v1/sql", body=query, method="POST").json for each in (backend, other))
+        assert len(before["rows"]) == 12
+        assert after == before
 
 
 @pytest.mark.slow

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from tests.support.process import run_python
 from tests.support.server import clean_environment, free_port, running, wait_until_up
@@ -32,7 +35,7 @@ SHOP = """
 def test_everything_that_otelkit_sends_is_there(backend: Backend, tmp_path: Path) -> None:
     """A trace with its log records, its exception as one group, its service."""
     run_python(SHOP, cwd=tmp_path, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": backend.url})
-    backend.wait_for_rows(spans=3, logs=3, points=1)
+    backend.wait_for_rows(spans=3, logs=5, points=1)
     (listed,) = backend.get("traces")["traces"]
     assert (listed["name"], listed["service"], listed["spans"], listed["errors"]) == ("order.place", "shop", 3, 1)
     found = backend.get(f"traces/{listed['trace_id']}")
@@ -135,5 +138,70 @@ service:
     with running(command, cwd=tmp_path, environ=clean_environment(), log=log) as process:
         wait_until_up(f"http://127.0.0.1:{port}/", process, log)
         run_python(SHOP, cwd=tmp_path, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"})
-        backend.wait_for_rows(spans=3, logs=3, points=1)
+        backend.wait_for_rows(spans=3, logs=5, points=1)
     assert len(backend.get("traces")["traces"]) == 1
+
+
+WORKERS = """
+    import os
+    import otelkit
+    otelkit.bootstrap("workers")
+    with otelkit.span("parent"):
+        pass
+    assert otelkit.flush(10.0).ok
+    for _ in range(2):
+        if os.fork() == 0:
+            with otelkit.span("child"):
+                pass
+            otelkit.shutdown(5.0)
+            os._exit(0)
+    for _ in range(2):
+        assert os.wait()[1] == 0
+    otelkit.shutdown(5.0)
+"""
+
+
+def test_each_process_of_a_service_tells_its_ledger_and_what_is_instrumented(backend: Backend, tmp_path: Path) -> None:
+    """Forked children too, whose metrics are the group's; none of it is among the application's log records."""
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": backend.url, "OTELKIT_INSTRUMENT_REDIS": "off"}
+    run_python(WORKERS, cwd=tmp_path, environ=environ)
+
+    def ended() -> list[dict[str, Any]]:
+        return [each for each in backend.get("health")["processes"] if each["ended"]]
+
+    backend.wait(lambda: len(ended()) == 3, "three processes told of their end")
+    processes = backend.get("health")["processes"]
+    assert len(processes) == len({each["pid"] for each in processes}) == 3
+    for process in processes:
+        assert process["ledger"]["traces"] == {
+            "accepted": 1, "delivered": process["ledger"]["traces"]["delivered"], "dropped": {},
+            "queued": 1 - process["ledger"]["traces"]["delivered"], "spooled": 0,
+        }  # fmt: skip
+        assert process["spool"] == ""
+        assert process["versions"]["api"]
+        told = {each["library"].partition(" ")[0]: (each["by"], each["why"]) for each in process["instrumented"]}
+        assert told["redis"] == ("off", "by setting")
+        assert told["sqlalchemy"] == ("otelkit", "the default where otelkit knows the library; not imported yet")
+    assert {log["event_name"] for log in backend.get("logs")["logs"]} == {"otelkit.application.starting"}
+    states = backend.get("logs", q="event:otelkit.status")["logs"]
+    assert {log["severity"] for log in states} == {"DEBUG"}
+
+
+def test_a_state_that_is_none_changes_nothing(backend: Backend) -> None:
+    """It comes over the network: what is not as otelkit tells it is left out."""
+    bodies = {
+        "odd": '{"ledger": {"traces": 5, "logs": {"accepted": "x", "dropped": [1]}}, "libraries": {"a": null}}',
+        "cut": '{"ledger": ',
+        "text": "fine",
+    }
+    for service, body in bodies.items():
+        request = ExportLogsServiceRequest()
+        one = request.resource_logs.add()
+        one.resource.attributes.add(key="service.name").value.string_value = service
+        record = one.scope_logs.add().log_records.add(event_name="otelkit.status", time_unix_nano=time.time_ns())
+        record.body.string_value = body
+        backend.send(request)
+    backend.wait_for_rows(logs=3)
+    nothing = {"accepted": 0, "delivered": 0, "dropped": {}, "queued": None, "spooled": 0}
+    ledgers = {each["service"]: each["ledger"] for each in backend.get("health")["processes"]}
+    assert ledgers == {"odd": {"logs": nothing}, "cut": {}, "text": {}}

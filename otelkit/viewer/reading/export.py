@@ -1,13 +1,14 @@
-"""Spans and logs as OTLP/JSON requests, one a line: what `otelkit import` and any OTLP receiver take."""
+"""Spans, logs and metrics as OTLP/JSON requests, one a line: what `otelkit import` and any OTLP receiver take."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any
 
 from otelkit.viewer.reading.asking import Question, reading_connection
+from otelkit.viewer.reading.export_metrics import POINTS, metrics
 from otelkit.viewer.store import Store
 
 _BATCH = 500
@@ -26,26 +27,48 @@ _LOGS = """
 
 
 def export(store: Store, question: Question, trace_id: bytes | None) -> Iterator[str]:
-    """The requests of a trace, or of a time; each ends in a newline."""
-    for statement, time, key, scopes, records, make in (
-        (_SPANS, "start_ns", "resourceSpans", "scopeSpans", "spans", _span),
-        (_LOGS, "time_ns", "resourceLogs", "scopeLogs", "logRecords", _log),
-    ):
-        where, values = "trace_id = ?", [trace_id]
-        if trace_id is None:
-            where, values = f"{time} >= ? AND {time} <= ?", [question.from_ns, question.to_ns]  # type: ignore[list-item]
-        with reading_connection(store) as connection:
-            found = connection.execute(statement.format(where=where), values)
-            names = [column[0] for column in found.description or ()]
-            while rows := [dict(zip(names, row, strict=True)) for row in found.fetchmany(_BATCH)]:
-                grouped = [
-                    {
-                        "resource": {"attributes": _attributes(resource or "{}")},
-                        scopes: [{"scope": {"name": scope or ""}, records: [make(row) for row in group]}],
-                    }
-                    for (resource, scope), group in groupby(rows, lambda row: (row["resource"], row["scope"]))
-                ]
-                yield json.dumps({key: grouped}, ensure_ascii=False, separators=(",", ":")) + "\n"
+    """The requests of a trace, which has no metrics, or of a time; each ends in a newline."""
+    spans, logs = ("resourceSpans", "scopeSpans", "spans"), ("resourceLogs", "scopeLogs", "logRecords")
+    yield from _requests(store, question, trace_id, _SPANS, "start_ns", spans, _spans)
+    yield from _requests(store, question, trace_id, _LOGS, "time_ns", logs, _logs)
+    if trace_id is None:
+        points = ("resourceMetrics", "scopeMetrics", "metrics")
+        yield from _requests(store, question, None, POINTS, "time_ns", points, lambda rows: metrics(rows, _pairs))
+
+
+def _requests(
+    store: Store,
+    question: Question,
+    trace_id: bytes | None,
+    statement: str,
+    time: str,
+    names: tuple[str, str, str],
+    make: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
+) -> Iterator[str]:
+    key, scopes, records = names
+    where, values = "trace_id = ?", [trace_id]
+    if trace_id is None:
+        where, values = f"{time} >= ? AND {time} <= ?", [question.from_ns, question.to_ns]  # type: ignore[list-item]
+    with reading_connection(store) as connection:
+        found = connection.execute(statement.format(where=where), values)
+        columns = [column[0] for column in found.description or ()]
+        while rows := [dict(zip(columns, row, strict=True)) for row in found.fetchmany(_BATCH)]:
+            grouped = [
+                {
+                    "resource": {"attributes": _attributes(resource or "{}")},
+                    scopes: [{"scope": {"name": scope or ""}, records: make(list(group))}],
+                }
+                for (resource, scope), group in groupby(rows, lambda row: (row["resource"], row["scope"]))
+            ]
+            yield json.dumps({key: grouped}, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _spans(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list(map(_span, rows))
+
+
+def _logs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list(map(_log, rows))
 
 
 def _span(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
-"""How each sending process is: its ledger, as its own metrics tell it, its versions, and who instruments it.
+"""How each sending process is: its ledger, its versions, and who instruments what and why.
 
-A process is told apart by its service and its `service.instance.id`. Senders other than otelkit have no ledger.
+A process is told apart by its service and its `service.instance.id`. What it says of itself in the event
+`otelkit.status` is taken as it is (told.py); without one, its own metrics tell its ledger, and the scopes of its spans
+who made them. Senders other than otelkit have no ledger.
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ import json
 from typing import Any
 
 from otelkit import semconv
+from otelkit.delivery.telling import STATUS_EVENT
 from otelkit.viewer.reading.asking import Cursor, ms
+from otelkit.viewer.reading.told import Told, told
 
 _MOST_PROCESSES = 200
 _NEWEST_SPANS = 20_000
@@ -17,6 +21,10 @@ _RESOURCES = f"""
     SELECT r.id, r.service, r.attributes, min(r.first_ns) AS first_ns, max(s.last_ns) AS last_ns
     FROM viewer.resources r JOIN viewer.seen s ON s.resource = r.id GROUP BY ALL ORDER BY last_ns DESC
     LIMIT {4 * _MOST_PROCESSES}
+"""
+_STATUS = f"""
+    SELECT resource, arg_max(body, time_ns) AS body, max(time_ns) AS time_ns
+    FROM viewer.logs WHERE event_name = '{STATUS_EVENT}' AND body LIKE '{{%' GROUP BY resource
 """
 _LEDGER = """
     SELECT s.resource, s.name, s.labels, arg_max(p.value, p.time_ns) AS value, min(p.start_ns) AS start_ns
@@ -39,21 +47,30 @@ _VERSIONS = {
 def health(cursor: Cursor) -> dict[str, Any]:
     """The processes, the one that was heard of last first."""
     processes: dict[tuple[str, str], dict[str, Any]] = {}
-    owner: dict[int, dict[str, Any]] = {}
+    owner: dict[int, tuple[str, str]] = {}
     for row in cursor.rows(_RESOURCES):
         attributes = json.loads(row["attributes"])
         instance = str(attributes.get("service.instance.id") or row["id"])
-        process = processes.setdefault((row["service"], instance), _process(row["service"], instance))
-        owner[row["id"]] = process
-        _describe(process, attributes, row)
+        owner[row["id"]] = key = (str(row["service"]), instance)
+        _describe(processes.setdefault(key, _process(*key)), attributes, row)
+    states = {
+        owner[row["resource"]]: state
+        for row in cursor.rows(_STATUS)
+        if row["resource"] in owner and (state := told(row["body"], row["time_ns"])) is not None
+    }
     names = [semconv.OTELKIT_RECORDS.name, semconv.OTELKIT_SPOOL_RECORDS.name]
     for row in cursor.rows(_LEDGER, [*names, *names]):
-        if row["resource"] in owner:
-            _count(owner[row["resource"]]["ledger"], row)
+        if (whose := owner.get(row["resource"])) is not None and whose not in states:
+            _count(processes[whose]["ledger"], row)
     for row in cursor.rows(_SCOPES):
-        if row["resource"] in owner and row["scope"]:
-            _instrumented(owner[row["resource"]]["instrumented"], row["scope"])
-    return {"processes": list(processes.values())[:_MOST_PROCESSES]}
+        if (whose := owner.get(row["resource"])) is not None and row["scope"]:
+            _instrumented(processes[whose]["instrumented"], row["scope"], only_application=whose in states)
+    for key, state in states.items():
+        _tell(processes[key], state)
+    # Metrics are of a group of processes, each of which tells of itself.
+    groups = {(service, state.metrics_instance) for (service, _), state in states.items()}
+    found = [process for key, process in processes.items() if key in states or key not in groups]
+    return {"processes": found[:_MOST_PROCESSES]}
 
 
 def _process(service: str, instance: str) -> dict[str, Any]:
@@ -67,9 +84,23 @@ def _process(service: str, instance: str) -> dict[str, Any]:
         "versions": {},
         "started_ms": None,
         "last_ms": None,
+        "told_ms": None,
+        "ended": False,
         "ledger": {},
+        "spool": None,
+        "failures": {},
         "instrumented": [],
     }
+
+
+def _tell(process: dict[str, Any], state: Told) -> None:
+    process["told_ms"] = ms(state.time_ns)
+    process["ended"] = state.ends
+    process["ledger"] = state.ledger
+    process["spool"] = state.spool
+    process["failures"] = state.failures
+    process["instrumented"][:0] = state.instrumented
+    process["versions"].update(state.versions)
 
 
 def _describe(process: dict[str, Any], attributes: dict[str, Any], row: dict[str, Any]) -> None:
@@ -86,7 +117,7 @@ def _describe(process: dict[str, Any], attributes: dict[str, Any], row: dict[str
 
 
 def _count(ledger: dict[str, Any], row: dict[str, Any]) -> None:
-    """Adds a series: what was accepted is what is accounted for; what waits in memory the sender does not tell."""
+    """Adds a series: what was accepted is what is accounted for; what waits in memory metrics do not tell."""
     labels = json.loads(row["labels"])
     signal, count = labels.get("otelkit.signal"), int(row["value"] or 0)
     if signal is None:
@@ -102,12 +133,14 @@ def _count(ledger: dict[str, Any], row: dict[str, Any]) -> None:
         account["delivered"] += count
 
 
-def _instrumented(found: list[dict[str, Any]], scope: str) -> None:
+def _instrumented(found: list[dict[str, Any]], scope: str, *, only_application: bool) -> None:
     if scope.startswith(_CONTRIB):
         library, by = scope.removeprefix(_CONTRIB).partition(".")[0], "contrib"
     elif scope.startswith("otelkit."):
         library, by = scope.removeprefix("otelkit.").rpartition(".")[2], "otelkit"
     else:
         library, by = scope, "application"
+    if only_application and by != "application":
+        return
     if not any(each["library"] == library and each["by"] == by for each in found):
         found.append({"library": library, "by": by, "why": f"its spans are of the scope {scope}"})

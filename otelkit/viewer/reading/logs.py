@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from otelkit.delivery.telling import STATUS_EVENT
 from otelkit.viewer.filter import EVERYTHING, And, Filter
 from otelkit.viewer.filter_sql import condition
 from otelkit.viewer.reading.asking import Cursor, Question, ms
@@ -14,7 +15,9 @@ COLUMNS = "id, time_ns, severity, severity_text, body, service, trace_id, span_i
 
 def logs(cursor: Cursor, question: Question, also: Filter = EVERYTHING) -> dict[str, Any]:
     """A page of log records that match both filters, and the cursor of the next one."""
-    sql, values = condition(And((question.filter, also)), "logs")
+    found = And((question.filter, also))
+    sql, values = condition(found, "logs")
+    sql += unless_asked(found)
     if question.before:
         time_ns, _, number = question.before.partition("-")
         sql += " AND (time_ns < ? OR time_ns = ? AND id < ?)"
@@ -31,6 +34,13 @@ def logs(cursor: Cursor, question: Question, also: Filter = EVERYTHING) -> dict[
         "logs": [shown(row) for row in page],
         "next": f"{last['time_ns']}-{last['id']}" if last and more else None,
     }
+
+
+def unless_asked(found: Filter) -> str:
+    """A condition that leaves out what processes tell of their telemetry (health.py), where the filter does not name
+    it: it is no log record of an application's.
+    """
+    return "" if STATUS_EVENT in str(found) else f" AND event_name IS DISTINCT FROM '{STATUS_EVENT}'"
 
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:

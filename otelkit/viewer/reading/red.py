@@ -8,7 +8,7 @@ from typing import Any
 from otelkit.viewer.filter_sql import columns_condition
 from otelkit.viewer.reading.asking import Cursor, Question, ms
 from otelkit.viewer.reading.buckets import QUANTILES, percentile_ms
-from otelkit.viewer.rollups import MINUTE_NS
+from otelkit.viewer.reading.window import minutes, window_s
 
 _COLUMNS = {"service": "service", "route": "route"}
 
@@ -19,14 +19,14 @@ def red(cursor: Cursor, question: Question, *, by_route: bool) -> dict[str, Any]
     route = "route" if by_route else "NULL"
     rows = cursor.rows(
         f"SELECT service, {route} AS route, bucket, sum(requests)::BIGINT AS requests, sum(errors)::BIGINT AS errors,"
-        " max(last_ns) AS last_ns, min(minute) AS first, max(minute) AS last"
+        " max(last_ns) AS last_ns"
         f" FROM viewer.red WHERE minute >= ? AND minute <= ? AND {sql} GROUP BY ALL",
-        [question.from_ns // MINUTE_NS, question.to_ns // MINUTE_NS, *values],
+        [*minutes(question), *values],
     )
     groups: dict[tuple[str, str | None], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["service"], row["route"]), []).append(row)
-    span_s = 60 * (max((row["last"] for row in rows), default=0) - min((row["first"] for row in rows), default=0) + 1)
+    span_s = window_s(cursor, question)
     found = [_row(service, route, parts, span_s) for (service, route), parts in groups.items()]
     found.sort(key=lambda row: (-row["requests"], row["service"], row["route"] or ""))
     return {"rows": found[: question.limit]}

@@ -7,7 +7,7 @@ from typing import Any
 
 from otelkit.viewer.reading.asking import Cursor, Question
 from otelkit.viewer.reading.buckets import percentile_ms
-from otelkit.viewer.rollups import MINUTE_NS
+from otelkit.viewer.reading.window import minutes, window_s
 
 
 class _Sum:
@@ -20,17 +20,22 @@ class _Sum:
         self.errors += row["errors"]
         self.buckets[row["bucket"]] += row["requests"]
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self, span_s: int) -> dict[str, Any]:
         return {
             "requests": self.requests,
+            "rate": round(self.requests / span_s, 4),
             "errors": self.errors,
+            "error_ratio": round(self.errors / self.requests, 4) if self.requests else 0.0,
             "p95_ms": percentile_ms(self.buckets, 0.95),
         }
 
 
 def service_map(cursor: Cursor, question: Question) -> dict[str, Any]:
-    """Nodes and edges; a service's numbers are of what it was asked, others' of what was asked of them."""
-    span = [question.from_ns // MINUTE_NS, question.to_ns // MINUTE_NS]
+    """Nodes and edges; the numbers of a service, and of an edge to it, are of what it was asked (as in red.py), others
+    are of what was asked of them.
+    """
+    span = minutes(question)
+    span_s = window_s(cursor, question)
     edges: dict[tuple[str, str], _Sum] = {}
     nodes: dict[str, tuple[str, str, _Sum]] = {}
     for row in cursor.rows(
@@ -50,9 +55,10 @@ def service_map(cursor: Cursor, question: Question) -> dict[str, Any]:
     ):
         nodes[_node(nodes, row["service"], "service")][2].add(row)
     return {
-        "nodes": [{"id": key, "name": name, "type": kind, **found.shown()}
+        "nodes": [{"id": key, "name": name, "type": kind, **found.shown(span_s)}
                   for key, (name, kind, found) in sorted(nodes.items())],
-        "edges": [{"from": source, "to": target, **found.shown()} for (source, target), found in sorted(edges.items())],
+        "edges": [{"from": source, "to": target, **found.shown(span_s)}
+                  for (source, target), found in sorted(edges.items())],
     }  # fmt: skip
 
 

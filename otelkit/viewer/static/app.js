@@ -16,6 +16,7 @@ import { Metrics } from "./views/metrics.js";
 import { Queries } from "./views/queries.js";
 import { ServiceMap } from "./views/service-map.js";
 import { Trace } from "./views/trace.js";
+import { Sql } from "./views/sql.js";
 import { Traces } from "./views/traces.js";
 
 const PAGES = [
@@ -26,6 +27,7 @@ const PAGES = [
   ["/map", "Service map", ServiceMap],
   ["/queries", "Queries", Queries],
   ["/health", "Telemetry health", Health],
+  ["/sql", "SQL", Sql],
 ];
 
 function App() {
@@ -60,7 +62,7 @@ function App() {
       <header class="bar">
         <a class="brand" href="/traces"><img src="/static/icon.svg" alt="" />otelkit</a>
         <nav class="tabs" aria-label="Pages">
-          ${PAGES.map(
+          ${PAGES.filter(([path]) => path !== "/sql" || info.data?.sql !== false).map(
             ([path, name]) => html`<a key=${path} href=${path} aria-current=${page?.[0] === path ? "page" : null}>
               ${name}${path === "/errors" && unread ? html`<span class="badge" aria-label=${`${unread} unread`}>${unread}</span>` : ""}
             </a>`,

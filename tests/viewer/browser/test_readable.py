@@ -21,6 +21,7 @@ VIEWS = {
     "map": "/map",
     "queries": "/queries",
     "health": "/health",
+    "sql": "/sql?query=SELECT+service,+name,+trace_id+FROM+spans+LIMIT+5",
 }
 REST = [view for view in VIEWS if view not in ("traces", "trace")]
 

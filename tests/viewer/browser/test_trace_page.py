@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -145,3 +147,57 @@ def test_the_keyboard_walks_the_spans(shop: Backend, windows: Windows) -> None:
     expect(details).to_have_count(0)
     page.keyboard.press("Escape")
     expect(page).to_have_url(f"{shop.url}/traces")
+
+
+def test_a_part_of_the_time_is_dragged_over_and_stays_in_the_address(shop: Backend, windows: Windows) -> None:
+    """Spans outside of it keep their rows; the keys go closer, further, on and back to the whole."""
+    window = windows(shop)
+    page = window.open(f"/traces/{hex_trace(CHECKOUT)}")
+    rows = page.locator("[data-span]")
+    expect(rows).to_have_count(7)
+    time = page.locator(f'[data-span="{hex_span(2)}"] .span-time').bounding_box()
+    assert time is not None
+    middle = time["y"] + time["height"] / 2
+    page.mouse.move(time["x"] + time["width"] * 0.25, middle)
+    page.mouse.down()
+    page.mouse.move(time["x"] + time["width"] * 0.4, middle)
+    page.mouse.move(time["x"] + time["width"] * 0.5, middle)
+    expect(page.locator(".chosen")).to_be_visible()
+    page.mouse.up()
+    whole = page.get_by_role("button", name="Show the whole trace")
+    expect(whole).to_be_visible()
+    assert "span=" not in page.url, "what was dragged over is not opened"
+    expect(rows).to_have_count(7)
+    first, last = _zoom(page.url)
+    width = page.locator(f'[data-span="{hex_span(1)}"] .whole').bounding_box()
+    assert width is not None
+    assert width["width"] >= time["width"], "the root fills the part"
+    expect(page.locator(".outside").first).to_be_visible()
+    window.picture("trace-zoomed")
+
+    page.reload()
+    expect(whole).to_be_visible()
+    assert _zoom(page.url) == (first, last)
+    page.keyboard.press("+")
+    closer = _zoom(page.url)
+    assert closer[1] - closer[0] == pytest.approx((last - first) / 2, rel=0.01)
+    page.keyboard.press("]")
+    assert _zoom(page.url)[0] > closer[0]
+    page.keyboard.press("-")
+    page.locator(f'[data-span="{hex_span(7)}"] .label').click()
+    assert "zoom=" in page.url, "it stays when a span is opened"
+    page.keyboard.press("z")
+    run = page.locator(f'[data-span="{hex_span(7)}"] .whole').bounding_box()
+    area = page.locator(f'[data-span="{hex_span(7)}"] .span-time').bounding_box()
+    assert run is not None
+    assert area is not None
+    assert run["x"] + run["width"] <= area["x"] + area["width"]
+    page.keyboard.press("0")
+    expect(whole).to_have_count(0)
+    assert "zoom=" not in page.url
+
+
+def _zoom(url: str) -> tuple[float, float]:
+    found = re.search(r"zoom=([\d.]+)-([\d.]+)", url)
+    assert found is not None, url
+    return float(found[1]), float(found[2])

@@ -15,10 +15,14 @@ export class ApiError extends Error {
   }
 }
 
-export async function ask(path, params = {}, { signal } = {}) {
+/** `body` makes it a POST. */
+export async function ask(path, params = {}, { signal, body } = {}) {
   let response;
   try {
-    response = await fetch(url(`/api/v1/${path}`, params), { signal, headers: { Accept: "application/json" } });
+    response = await fetch(url(`/api/v1/${path}`, params), {
+      signal, headers: { Accept: "application/json" },
+      ...(body && { method: "POST", body: JSON.stringify(body) }),
+    });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError("The viewer does not answer. Is otelkit ui still running?", 0);

@@ -9,16 +9,19 @@ const PAGES = {
   s: "/map",
   q: "/queries",
   h: "/health",
+  d: "/sql",
 };
 
 export const KEYS = [
   ["j / k", "next / previous row"],
   ["enter", "open the row"],
   ["← / →", "close / open a span's children"],
+  ["z + - 0", "zoom a trace: to the row, in, out, all of it"],
+  ["[ ]", "earlier and later in a zoomed trace"],
   ["/", "search"],
   ["p", "pause or resume the live view"],
   ["esc", "leave the search, close what is open, go up"],
-  ["g then t l e m s q h", "traces, logs, errors, metrics, service map, queries, health"],
+  ["g then t l e m s q h d", "traces, logs, errors, metrics, service map, queries, health, SQL"],
   ["?", "this help"],
 ];
 

@@ -2,7 +2,7 @@
 import uPlot from "../vendor/uplot.js";
 import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { amount, clock } from "../lib/format.js";
-import { rem, token } from "../lib/tokens.js";
+import { colourOf, rem, token } from "../lib/tokens.js";
 import { traceUrl } from "./marks.js";
 
 const HEIGHT_REM = 19;
@@ -59,8 +59,8 @@ export function Chart({ series, show = amount, exemplars = [], label }) {
 
   useEffect(() => {
     if (!width || !series.length) return undefined;
-    const muted = token("--muted");
-    const line = token("--line");
+    const muted = colourOf("--muted");
+    const line = colourOf("--line");
     const font = `${Math.round(rem() * 0.82)}px ${token("--sans")}`;
     const axis = { stroke: muted, font, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } };
     const place = (plot) => {
@@ -92,7 +92,7 @@ export function Chart({ series, show = amount, exemplars = [], label }) {
           {},
           ...series.map((one, i) => ({
             label: one.name,
-            stroke: token(`--${colour(one.tone ?? i)}`),
+            stroke: colourOf(`--${colour(one.tone ?? i)}`),
             width: 1.75,
             points: { show: one.points.length < 2 ? true : undefined, size: 4 },
             spanGaps: false,

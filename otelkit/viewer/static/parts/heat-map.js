@@ -1,7 +1,7 @@
 // A histogram over time: a column a step, a row a bucket, the darker the more.
 import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { amount, clock } from "../lib/format.js";
-import { rem, token } from "../lib/tokens.js";
+import { colourOf, rem, token } from "../lib/tokens.js";
 import { useTheme, useWidth } from "./chart.js";
 
 const HEIGHT_REM = 15;
@@ -17,7 +17,7 @@ export function HeatMap({ heat, show, label }) {
 
   useEffect(() => {
     if (!width || !rows.length) return;
-    const tone = token("--accent");
+    const tone = colourOf("--accent");
     const height = Math.round(HEIGHT_REM * rem());
     const axis = rem() * 5;
     const ratio = devicePixelRatio;
@@ -27,7 +27,7 @@ export function HeatMap({ heat, show, label }) {
     const draw = element.getContext("2d");
     draw.scale(ratio, ratio);
     draw.font = `${Math.round(rem() * 0.82)}px ${token("--sans")}`;
-    const muted = token("--muted");
+    const muted = colourOf("--muted");
     const most = Math.max(1, ...rows.map(([, counts]) => Math.max(...counts)));
     const count = used[1] - used[0] + 1;
     const plot = { left: axis, width: width - axis - 8, height: height - rem() * 1.8 };

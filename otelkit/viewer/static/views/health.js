@@ -42,7 +42,7 @@ function Process({ process }) {
   const lost = ledger.reduce((total, [, one]) => total + sum(one.dropped), 0);
   return html`<section class="panel process" aria-label=${`${process.service} ${process.pid ?? ""}`} data-process=${process.instance}>
     <header><h2><${Service} name=${process.service} /></h2><span class="muted num">${process.pid ? `pid ${process.pid}` : ""} ${process.host ? `on ${process.host}` : ""}</span>
-      <span class="muted">last heard <${Time} ms=${process.last_ms} absolute=${false} /></span>
+      <span class="muted">${process.ended ? "ended" : process.told_ms ? "told" : "last heard"} <${Time} ms=${process.told_ms ?? process.last_ms} absolute=${false} /></span>
       <span class=${`chip ${lost ? "error" : ledger.length ? "ok" : ""}`}>${lost ? `${amount(lost)} dropped` : ledger.length ? "nothing dropped" : "tells no ledger"}</span></header>
     ${ledger.length > 0 &&
     html`<div class="scroll" tabindex="0" role="group" aria-label="Ledger"><table class="narrow">
@@ -51,14 +51,20 @@ function Process({ process }) {
         ([signal, one]) => html`<tr key=${signal}><th scope="row">${signal}</th><td class="fit right num">${exact(one.accepted)}</td><td class="fit right num">${exact(one.delivered)}</td>
           <td class="fit right num">${exact(one.queued)}</td><td class="fit right num">${exact(one.spooled)}</td><td>${reasons(one.dropped)}</td></tr>`,
       )}</tbody></table></div>`}
+    ${process.told_ms && html`<div class="body facts">${spool(process.spool)}${Object.entries(process.failures).map(([place, n]) => html`<span key=${place}>${place} failed <b class="num bad">${exact(n)}</b> times</span>`)}</div>`}
     <div class="body grid-2">
       <div><h3>Instrumented</h3>${process.instrumented?.length
-        ? html`<div class="scroll" tabindex="0" role="group" aria-label="Instrumented"><table><tbody>${process.instrumented.map(({ library, by, why }) => html`<tr key=${library}><th scope="row" class="fit">${library}</th><td class="fit"><span class=${`chip ${by === "off" ? "" : "accent"}`}>${by}</span></td><td class="muted">${why}</td></tr>`)}</tbody></table></div>`
+        ? html`<div class="scroll" tabindex="0" role="group" aria-label="Instrumented"><table><tbody>${process.instrumented.map(({ library, by, why }) => html`<tr key=${`${library} ${by}`}><th scope="row" class="fit">${library}</th><td class="fit"><span class=${`chip ${by === "off" ? "" : "accent"}`}>${by}</span></td><td class="muted">${why}</td></tr>`)}</tbody></table></div>`
         : html`<p class="muted">nothing was told</p>`}</div>
       <div><h3>Versions</h3><${Pairs} values=${{ ...(process.language ? { language: process.language } : {}), ...(process.sdk ? { sdk: process.sdk } : {}), ...process.versions }} label="Versions" />
         ${process.started_ms && html`<p class="muted">started <${Time} ms=${process.started_ms} /></p>`}</div>
     </div>
   </section>`;
+}
+
+function spool(state) {
+  if (state === null) return html`<span>spool <b>off</b></span>`;
+  return html`<span>spool <b class=${state ? "bad" : ""}>${state ? `cannot be written: ${state}` : "can be written"}</b></span>`;
 }
 
 function reasons(dropped) {

@@ -1,6 +1,6 @@
 // Who calls whom, how often and how well; below it the same as tables, routes included.
 import { html, useMemo } from "../lib/html.js";
-import { now, useAsk } from "../lib/api.js";
+import { useAsk } from "../lib/api.js";
 import { term } from "../lib/filter.js";
 import { amount, duration, hue, percent, rate as perTime } from "../lib/format.js";
 import { url } from "../lib/router.js";
@@ -21,23 +21,22 @@ export function ServiceMap({ params }) {
   const drawn = useMemo(() => map.data && layout(map.data), [map.data]);
   if (!map.data) return map.error ? html`<${Failed} error=${map.error} again=${map.again} />` : html`<${Loading} />`;
   if (!map.data.nodes.length) return html`<${Empty} what="services" filtered=${params.has("range")} hint="The map is drawn from spans: a service, what it calls and what it stores in." />`;
-  const seconds = Math.max(1, ((to ?? now()) - (from ?? now() - 3600e3)) / 1000);
   return html`
     <div class="heading"><h1>Service map</h1><${Period} params=${params} fallback=${DEFAULT_RANGE} /></div>
     <div class="page">
-      <section class="panel" aria-label="Map"><div class="map" tabindex="0" role="group" aria-label="Map of services"><${Drawing} drawn=${drawn} seconds=${seconds} /></div></section>
+      <section class="panel" aria-label="Map"><div class="map" tabindex="0" role="group" aria-label="Map of services"><${Drawing} drawn=${drawn} /></div></section>
       ${routes.data?.rows.length > 0 && html`<section class="panel rows" aria-label="Routes"><h2>Routes</h2><div class="scroll" tabindex="0" role="group" aria-label="Routes"><${Routes} rows=${routes.data.rows} /></div></section>`}
     </div>`;
 }
 
-function Drawing({ drawn, seconds }) {
+function Drawing({ drawn }) {
   const { nodes, edges, width, height } = drawn;
   return html`<svg width=${`${width / TEXT_PX}rem`} height=${`${height / TEXT_PX}rem`} viewBox=${`0 0 ${width} ${height}`} role="group" aria-label="Services and their calls">
     <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto-start-reverse"><path class="arrow" d="M0 0L8 4L0 8z" /></marker></defs>
     ${edges.map((edge) => {
-      const ratio = edge.requests ? edge.errors / edge.requests : 0;
-      return html`<g key=${`${edge.from} ${edge.to}`} class=${`edge ${ratio > 0 ? "bad-edge" : ""}`}>
-        <path d=${edge.path} marker-end="url(#arrow)" /><text x=${edge.x} y=${edge.y - 4}>${perTime(edge.requests / seconds)}${ratio > 0 ? ` · ${percent(ratio)} errors` : ""}</text>
+      const ratio = edge.error_ratio;
+      return html`<g key=${`${edge.from} ${edge.to}`} data-edge=${`${edge.from} ${edge.to}`} class=${`edge ${ratio > 0 ? "bad-edge" : ""}`}>
+        <path d=${edge.path} marker-end="url(#arrow)" /><text x=${edge.x} y=${edge.y - 4}>${perTime(edge.rate)}${ratio > 0 ? ` · ${percent(ratio)} errors` : ""}</text>
         <title>${`${edge.from} → ${edge.to}: ${edge.requests} calls, ${edge.errors} errors, p95 ${duration(edge.p95_ms)}`}</title>
       </g>`;
     })}
@@ -45,7 +44,7 @@ function Drawing({ drawn, seconds }) {
       const bad = node.errors > 0;
       const body = html`<rect width=${NODE.width} height=${NODE.height} rx=${node.type === "service" ? 8 : 20} /><rect class="stripe" width="4" y="10" x="0" height=${NODE.height - 20} />
         <text class="node-name" x="14" y="21">${clipped(node.name, 22)}</text>
-        <text class="node-facts" x="14" y="38">${KIND[node.type] ?? node.type} · ${amount(node.requests)}${bad ? ` · ${percent(node.errors / node.requests)} errors` : ""}</text>
+        <text class="node-facts" x="14" y="38">${KIND[node.type] ?? node.type} · ${perTime(node.rate)}${bad ? ` · ${percent(node.error_ratio)} errors` : ""}</text>
         <text class="node-facts" x="14" y="53">${node.p95_ms ? `p95 ${duration(node.p95_ms)}` : ""}</text><title>${node.name}${node.type === "service" ? ": its traces" : ""}</title>`;
       const place = `translate(${node.x} ${node.y})`;
       return node.type === "service"

@@ -9,6 +9,7 @@ import { Copy, Service, Time } from "../parts/marks.js";
 import { Details } from "./span-details.js";
 import { matches, tree as build } from "./trace-tree.js";
 import { Waterfall } from "./waterfall.js";
+import { zoomOf, zoomText } from "./zoom.js";
 
 const FRESH_MS = 30_000;
 const AGAIN_MS = 2000;
@@ -41,10 +42,13 @@ function Shown({ trace, params }) {
   const logs = trace.logs ?? [];
   const logCounts = useMemo(() => counts(logs), [signature]);
   const selected = params.get("span");
+  const view = zoomOf(params.get("zoom"), tree);
+  const zoomed = view.end - view.start < tree.end - tree.start;
+  const zoom = (part) => setParams({ zoom: zoomText(part, tree) }, { replace: zoomed });
   const tab = params.get("tab") === "logs" || !trace.spans.length ? "logs" : "spans";
   const node = selected && (selected.startsWith("fold:") ? tree.byId.get(selected.slice(5))?.parent : tree.byId.get(selected));
   const select = (key) => {
-    const target = url(location.pathname, { span: key });
+    const target = url(location.pathname, { span: key, zoom: params.get("zoom") });
     go(target, { replace: Boolean(selected && key) });
   };
   const found = useMemo(() => (needle ? [...tree.byId.values()].filter((item) => matches(item, needle)).map((item) => item.key) : []), [tree, needle]);
@@ -84,6 +88,7 @@ function Shown({ trace, params }) {
       ${tab === "spans" &&
       html`<div class="find"><input data-search type="search" aria-label="Find in this trace" placeholder="Find in this trace" value=${needle} onInput=${(event) => setNeedle(event.target.value.trim().toLowerCase())} onKeyDown=${findNext} /></div>
         ${needle && html`<span class="found-count muted num" role="status">${found.length ? `${found.length} found · enter shows the next` : "none found"}</span>`}
+        ${zoomed && html`<button type="button" title="Show the whole trace (0)" onClick=${() => zoom(tree)}><span class="num">${duration(view.start - tree.start)} to ${duration(view.end - tree.start)}</span> ×<span class="hidden-label"> Show the whole trace</span></button>`}
         <button type="button" class="narrow-off" onClick=${() => all(true)}>Open all</button><button type="button" class="narrow-off" onClick=${() => all(false)}>Close all</button>
         <ul class="legend narrow-off" aria-label="Legend"><li><i class="solid"></i>own time</li><li><i class="whole"></i>in children</li><li><i class="critical"></i>critical path</li><li><i class="wait"></i>queue wait</li></ul>`}
       ${tab === "logs" && html`<a class="as-button" href=${url("/logs", { trace: trace.trace_id })}>Open as a list</a>`}
@@ -91,7 +96,7 @@ function Shown({ trace, params }) {
     ${tab === "logs"
       ? html`<div class="list">${logs.length ? html`<ul>${logs.map((log) => html`<${LogLine} key=${log.id} log=${log} />`)}</ul>` : html`<p class="said-small">No logs were sent with this trace.</p>`}</div>`
       : html`<div class=${`split ${node ? "with-details" : ""}`}>
-          <${Waterfall} tree=${tree} selected=${selected} onSelect=${select} needle=${needle} toggled=${toggled} onToggled=${setToggled} logCounts=${logCounts} />
+          <${Waterfall} tree=${tree} view=${view} onZoom=${zoom} selected=${selected} onSelect=${select} needle=${needle} toggled=${toggled} onToggled=${setToggled} logCounts=${logCounts} />
           ${node && html`<${Details} key=${node.key} node=${node} trace=${trace} tree=${tree} onClose=${() => select(null)} />`}
         </div>`}
   </div>`;

@@ -5,18 +5,23 @@ import { duration, hue } from "../lib/format.js";
 import { take } from "../lib/keys.js";
 import { NPlusOne } from "../parts/marks.js";
 import { isOpen, joined, matches, own, rows, spansOf, ticks, toShow } from "./trace-tree.js";
+import { around, moved, scaled, useDrag } from "./zoom.js";
 
 const ROW_REM = 1.9;
 const SPARE_ROWS = 4;
 const INDENT_REM = 0.9;
 const DEEPEST_INDENT = 24;
 
-export function Waterfall({ tree, selected, onSelect, needle, toggled, onToggled, logCounts }) {
+/** `view` is the part of the trace's time that is shown. */
+export function Waterfall({ tree, view, onZoom, selected, onSelect, needle, toggled, onToggled, logCounts }) {
   const scroller = useRef(null);
   const [sight, setSight] = useState({ top: 0, height: 600, width: 900, row: 27 });
   const [cursor, setCursor] = useState(selected ?? tree.roots[0]?.key);
   const shown = useMemo(() => rows(tree, toggled), [tree, toggled]);
   const at = shown.findIndex(({ node }) => node.key === cursor);
+  const length = view.end - view.start;
+  const zoomed = length < tree.end - tree.start;
+  const chosen = useDrag(scroller, ([from, to]) => onZoom({ start: view.start + from * length, end: view.start + to * length }));
 
   useLayoutEffect(() => {
     const element = scroller.current;
@@ -80,7 +85,20 @@ export function Waterfall({ tree, selected, onSelect, needle, toggled, onToggled
     if (node?.children.length && !isOpen(node, toggled)) toggle(node);
     else move(at + 1);
   };
+  const zoom = (closer) => {
+    const spans = shown[at] ? spansOf(shown[at].node) : [];
+    const middle = spans.length ? Math.min(...spans.map((span) => span.start_ms)) + spans[0].duration_ms / 2 : 0;
+    const inSight = middle >= view.start && middle <= view.end;
+    onZoom(scaled(view, tree, inSight ? middle : view.start + length / 2, closer));
+  };
   const keys = {
+    "+": () => zoom(true),
+    "=": () => zoom(true),
+    "-": () => zoom(false),
+    0: () => onZoom(tree),
+    z: () => shown[at] && onZoom(around(spansOf(shown[at].node), tree)),
+    "[": () => onZoom(moved(view, tree, -1)),
+    "]": () => onZoom(moved(view, tree, 1)),
     j: () => move(at + 1),
     k: () => move(at - 1),
     ArrowDown: () => move(at + 1),
@@ -92,7 +110,7 @@ export function Waterfall({ tree, selected, onSelect, needle, toggled, onToggled
     PageDown: () => move(at + Math.floor(sight.height / sight.row) - 2),
     PageUp: () => move(at - Math.floor(sight.height / sight.row) + 2),
     Enter: () => cursor && onSelect(cursor),
-    Escape: () => selected && onSelect(null),
+    Escape: () => (selected ? onSelect(null) : onZoom(tree)),
   };
   // Elements of the details and buttons keep their own Enter.
   const inside = (name) =>
@@ -103,7 +121,7 @@ export function Waterfall({ tree, selected, onSelect, needle, toggled, onToggled
         Object.entries(keys).map(([name, act]) => [
           name,
           () => {
-            if (!inside(name) || (name === "Escape" && !selected)) return false;
+            if (!inside(name) || (name === "Escape" && !selected && !zoomed)) return false;
             act();
             return true;
           },
@@ -112,7 +130,6 @@ export function Waterfall({ tree, selected, onSelect, needle, toggled, onToggled
     ),
   );
 
-  const length = tree.end - tree.start;
   const first = Math.max(0, Math.floor(sight.top / sight.row) - SPARE_ROWS);
   const last = Math.min(shown.length, Math.ceil((sight.top + sight.height) / sight.row) + SPARE_ROWS);
   // A row that scrolls out lends its elements to the one that scrolls in: changing them is cheaper than making new ones.
@@ -126,14 +143,14 @@ export function Waterfall({ tree, selected, onSelect, needle, toggled, onToggled
     <div class="span-head" role="row" aria-rowindex="1">
       <div role="columnheader" class="span-name">Span</div>
       <div role="columnheader" class="span-time" aria-label="Time">
-        ${marks.map((mark) => html`<span key=${mark} class="tick" style=${tickAt(mark / length)}>${duration(mark)}</span>`)}
+        ${marks.map((mark) => html`<span key=${mark} class="tick" style=${tickAt(mark / length)}>${tickText(mark, view.start - tree.start)}</span>`)}
       </div>
     </div>
     <div class="span-rows" role="rowgroup" style=${{ height: `${shown.length * sight.row}px` }}>
       <div class="lines" aria-hidden="true">${marks.map((mark) => html`<i key=${mark} style=${{ left: `${(mark / length) * 100}%` }}></i>`)}</div>
       ${shown.slice(first, last).map((row, i) =>
         Row({
-          ...row, tree, length, index: first + i, slot: (first + i) % slots, height: sight.row, logs: logCounts.get(row.node.key) ?? 0,
+          ...row, view, index: first + i, slot: (first + i) % slots, height: sight.row, logs: logCounts.get(row.node.key) ?? 0,
           isCursor: row.node.key === cursor, isSelected: row.node.key === selected,
           found: needle ? matches(row.node, needle) : null,
           onOpen: () => {
@@ -147,9 +164,13 @@ export function Waterfall({ tree, selected, onSelect, needle, toggled, onToggled
           },
         }),
       )}
+      ${chosen && html`<div class="lines over" aria-hidden="true"><i class="chosen" style=${{ left: `${chosen[0] * 100}%`, width: `${(chosen[1] - chosen[0]) * 100}%` }}></i></div>`}
     </div>
   </div>`;
 }
+
+// Where the trace does not begin at the left end, the first mark says where that is, and the others how far from it.
+const tickText = (mark, offset) => (offset && mark ? `+${duration(mark)}` : duration(offset + mark));
 
 // Right of its line, where there is room.
 const tickAt = (part) => (part < 0.9 ? { left: `${part * 100}%` } : { right: `${(1 - part) * 100}%` });
@@ -160,7 +181,7 @@ function find(tree, key) {
   return member?.parent?.group ? member.parent : null;
 }
 
-function Row({ node, depth, open, tree, length, index, slot, height, logs, isCursor, isSelected, found, onOpen, onToggle }) {
+function Row({ node, depth, open, view, index, slot, height, logs, isCursor, isSelected, found, onOpen, onToggle }) {
   const spans = spansOf(node);
   const service = spans[0].service;
   const bad = spans.some((span) => span.status === "error");
@@ -186,7 +207,7 @@ function Row({ node, depth, open, tree, length, index, slot, height, logs, isCur
       ${!open && node.span && node.children.length > 0 && html`<span class="chip num">+${below(node)}</span>`}
       ${logs + events > 0 && html`<span class="chip num" title=${`${logs} logs, ${events} events`}>≡ ${logs + events}</span>`}
     </div>
-    <div role="gridcell" class="span-time"><${Bars} node=${node} spans=${spans} tree=${tree} length=${length} bad=${bad} critical=${critical} /></div>
+    <div role="gridcell" class="span-time"><${Bars} node=${node} spans=${spans} view=${view} bad=${bad} critical=${critical} /></div>
   </div>`;
 }
 
@@ -201,21 +222,24 @@ function below(node) {
   return count;
 }
 
-function Bars({ node, spans, tree, length, bad, critical }) {
-  const place = ([from, to]) => ({
-    left: `${((from - tree.start) / length) * 100}%`,
-    width: `${Math.max(0, (to - from) / length) * 100}%`,
-  });
+function Bars({ node, spans, view, bad, critical }) {
+  const length = view.end - view.start;
+  // What is cut off ends a little outside, so that its end is not seen.
+  const part = (time) => Math.min(1.05, Math.max(-0.05, (time - view.start) / length));
+  const place = ([from, to]) => ({ left: `${part(from) * 100}%`, width: `${Math.max(0, part(to) - part(from)) * 100}%` });
   const start = Math.min(...spans.map((span) => span.start_ms));
   const end = Math.max(...spans.map((span) => span.start_ms + span.duration_ms));
   const spent = node.group ? node.group.duration_ms : node.span.duration_ms;
   const wait = node.span?.queue_wait_ms ?? 0;
+  if (end < view.start) return html`<span class="spent num outside" style=${{ left: 0 }}>‹ ${duration(spent)}</span>`;
+  if (start - wait > view.end) return html`<span class="spent num outside" style=${{ right: 0 }}>${duration(spent)} ›</span>`;
+  const seen = (intervals) => joined(intervals, length / 400).filter(([from, to]) => to >= view.start && from <= view.end);
   const solid = node.group
-    ? joined(spans.map((span) => [span.start_ms, span.start_ms + span.duration_ms]).sort((a, b) => a[0] - b[0]), length / 400)
-    : joined(own(node), length / 400);
+    ? seen(spans.map((span) => [span.start_ms, span.start_ms + span.duration_ms]).sort((a, b) => a[0] - b[0]))
+    : seen(own(node));
   // The text stands where there is room: right of the bar, else left of it, else on it.
-  const right = (end - tree.start) / length;
-  const left = (start - wait - tree.start) / length;
+  const right = part(end);
+  const left = part(start - wait);
   const where = right < 0.82 ? "after" : left > 0.16 ? "before" : "on";
   const textAt = where === "after" ? { left: `${right * 100}%` } : where === "before" ? { right: `${(1 - left) * 100}%` } : { right: "0" };
   return html`
