@@ -33,7 +33,8 @@ def decode_spans(body: bytes, attributes: Attributes, batch: Batch) -> None:
 def _add(spans: Any, resource: Resource, scope: str, attributes: Attributes, batch: Batch) -> None:
     pair_of = attributes.__getitem__
     service, resource_id = resource.service, resource.id
-    add, add_edge = batch.spans.append, batch.edges.append
+    rows, add_edge, note = batch.spans, batch.edges.append, batch.pairs.update
+    add = rows.append
     for span in spans:
         trace_id, span_id = span.trace_id, span.span_id
         if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE_ID or span_id == _NO_SPAN_ID:
@@ -61,8 +62,11 @@ def _add(spans: Any, resource: Resource, scope: str, attributes: Attributes, bat
             trace_id, span_id, parent_id, name, service, kind if kind < 6 else 0, start, duration,
             status if status < 3 else 0, status_message, scope, resource_id, object_of(pairs),
             json_of(events) if events else None, json_of([_link(each) for each in span.links]) if span.links else None,
-            facts.route, facts.http_status, facts.db_system, statement, facts.repeated,
+            facts.route, facts.http_status, facts.db_system, statement, facts.repeated, 0,
         ))  # fmt: skip
+        note(pairs)
+        if len(rows) >= batch.next_set:
+            batch.make_set()
         if kind > 1:
             add_edge((span_id, parent_id, kind, service, start, duration, status == 2, facts))
         for event in events:

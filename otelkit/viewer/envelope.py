@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from otelkit.delivery.wire import read_fields
+from otelkit.viewer.blocks import SPANS, hashes_of
 from otelkit.viewer.tables import Tables, table_of
 from otelkit.viewer.values import Malformed, json_of, key_value, object_of, text_json
 
@@ -33,6 +34,10 @@ class Batch:
 
     def __init__(self) -> None:
         self.spans: list[tuple[Any, ...]] = []
+        self.pairs: set[str] = set()  # the attributes of the spans that no set has yet
+        self.next_set = SPANS  # at so many spans
+        self._sets: list[tuple[int, list[int]]] = []
+        self._in_sets = 0
         self.logs: list[tuple[Any, ...]] = []
         self.points: list[tuple[Any, ...]] = []
         self.series: dict[int, tuple[Any, ...]] = {}
@@ -47,11 +52,21 @@ class Batch:
         """Counts a record that could not be taken."""
         self.rejected[reason] = self.rejected.get(reason, 0) + 1
 
+    def make_set(self) -> None:
+        """Closes the set of attributes of the spans since the last one."""
+        self._sets.append((len(self.spans) - self._in_sets, hashes_of(self.pairs)))
+        self._in_sets = len(self.spans)
+        self.next_set = self._in_sets + SPANS
+        self.pairs.clear()
+
     def settle(self) -> None:
         """Makes tables of the rows that came together, which take a tenth of the memory."""
         received_ns = time.time_ns()
+        if len(self.spans) > self._in_sets:
+            self.make_set()
         rows = {
             "spans": self.spans,
+            "sets": self._sets,
             "logs": self.logs,
             "points": self.points,
             "series": list(self.series.values()),
@@ -60,8 +75,9 @@ class Batch:
         }
         self.records += len(self.spans) + len(self.logs) + len(self.points)
         self.parts.append({table: table_of(table, found) for table, found in rows.items() if found})
-        for each in (self.spans, self.logs, self.points, self.errors):
+        for each in (self.spans, self._sets, self.logs, self.points, self.errors):
             each.clear()
+        self._in_sets, self.next_set = 0, SPANS
         self.series.clear()
         self.resources.clear()
 

@@ -34,7 +34,7 @@ _TEXT_COLUMNS = {
     "spans": {"service": "service", "name": "name", "scope": "scope"},
     "logs": {"service": "service", "body": "body", "message": "body", "event": "event_name", "scope": "scope"},
 }
-_OWN_COLUMNS = {"http.response.status_code": "http_status", "http.route": "route", "db.system.name": "db_system"}
+OWN_COLUMNS = {"http.response.status_code": "http_status", "http.route": "route", "db.system.name": "db_system"}
 _SEARCHED = {"spans": ("name", "status_message", "route", "statement"), "logs": ("body", "event_name")}
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 
@@ -172,7 +172,7 @@ def _on_name(column: str, names: tuple[str, ...], found: Compare) -> Condition:
 
 
 def _on_attribute(found: Compare, target: Target, resources: str) -> Condition:
-    column = _OWN_COLUMNS.get(found.key) if target == "spans" else None
+    column = OWN_COLUMNS.get(found.key) if target == "spans" else None
     if column == "http_status" and _NUMBER.fullmatch(found.value.text):
         return f"coalesce(http_status {_sign(found)} ?, false)", [float(found.value.text)]
     if column is not None and column != "http_status" and found.operator == ":":
@@ -204,16 +204,27 @@ def attribute_condition(column: str, found: Compare) -> Condition:
     if _NUMBER.fullmatch(text):
         equal = f"({extracted} = ? OR TRY_CAST({extracted} AS DOUBLE) = ?)"
         # One expression: looking for two texts takes twice as long.
-        begins = f'{re.escape(has)}({re.escape(_plain(text))}|"{re.escape(text)})'
+        begins = f'{re.escape(has)}({"|".join(map(re.escape, _numbers(text)))}|"{re.escape(text)})'
         return f"(regexp_matches({column}, ?) AND {equal})", [begins, path, text, path, float(text)]
     begins = has if text in ("true", "false") else f"{has}{text_json(text)}"
     return f"(contains({column}, ?) AND {extracted} = ?)", [begins, path, text]
 
 
-def _plain(text: str) -> str:
-    """How the JSON of a number begins."""
+def attribute_texts(key: str, text: str) -> list[str]:
+    """The JSON of all attributes that are equal to a value: of texts, truth values and numbers."""
+    forms = [text_json(text)]
+    if text in ("true", "false"):
+        forms.append(text)
+    if _NUMBER.fullmatch(text):
+        forms += [form for number in _numbers(text) for form in (number, f"{number}.0")]
+    return [f"{text_json(key)}:{form}" for form in dict.fromkeys(forms)]
+
+
+def _numbers(text: str) -> list[str]:
+    """How the JSON of a number begins: an integer that no float has the place for is as it was written."""
     number = float(text)
-    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
+    plain = str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
+    return [plain] if "." in text or "e" in text.lower() or text == plain else [plain, str(int(text))]
 
 
 def _sign(found: Compare) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-VERSION = 1
+VERSION = 2
 """Of the tables; a file of another version is moved aside."""
 
 _ARROW = {
@@ -17,11 +17,13 @@ _ARROW = {
     "BIGINT": pa.int64(),
     "UBIGINT": pa.uint64(),
     "INTEGER": pa.int32(),
+    "UINTEGER": pa.uint32(),
     "UTINYINT": pa.uint8(),
     "DOUBLE": pa.float64(),
     "BOOLEAN": pa.bool_(),
     "DOUBLE[]": pa.list_(pa.float64()),
     "UBIGINT[]": pa.list_(pa.uint64()),
+    "UINTEGER[]": pa.list_(pa.uint32()),
 }
 
 INGESTED: dict[str, dict[str, str]] = {
@@ -46,6 +48,7 @@ INGESTED: dict[str, dict[str, str]] = {
         "db_system": "VARCHAR",
         "statement": "VARCHAR",
         "repeated": "BIGINT",  # otelkit.db.n_plus_one.count
+        "block": "BIGINT",  # numbered by the store
     },
     "logs": {
         "id": "BIGINT",
@@ -99,6 +102,7 @@ INGESTED: dict[str, dict[str, str]] = {
         "fingerprint": "VARCHAR",
         "given": "BOOLEAN",  # whether the sender said the fingerprint
     },
+    "attribute_blocks": {"hash": "UINTEGER", "block": "BIGINT"},  # which attributes a block of spans has
     "edges": {
         "minute": "BIGINT",
         "source": "VARCHAR",
@@ -164,9 +168,13 @@ DERIVED: dict[str, dict[str, str]] = {
 }
 """What is rolled up from the spans and logs of a batch as it is written: table -> column -> type."""
 
+SETS = {"spans": "INTEGER", "hashes": "UINTEGER[]"}
+"""What comes with spans, and becomes `attribute_blocks`: the attributes of so many spans, one row after the other."""
+
 TABLES = {**INGESTED, **DERIVED}
 ARROW = {
-    table: pa.schema([(name, _ARROW[kind]) for name, kind in columns.items()]) for table, columns in INGESTED.items()
+    table: pa.schema([(name, _ARROW[kind]) for name, kind in columns.items()])
+    for table, columns in {**INGESTED, "sets": SETS}.items()
 }
 
 

@@ -19,6 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from otelkit.viewer import rollups, schema
+from otelkit.viewer.blocks import Blocks
 from otelkit.viewer.slices import Slice, numbers, path_of
 
 SLICES = 10
@@ -72,6 +73,7 @@ class Store:
         self._writer.execute("CREATE SCHEMA IF NOT EXISTS viewer")
         self._show()
         self._next_log = 1 + max((self._newest_log(each) for each in self.slices), default=0)
+        self._blocks = Blocks(1 + max((self._newest_block(each) for each in self.slices), default=0))
         # From here on SQL reaches no file but the slices, whoever writes it.
         if self.path is not None:
             folder = str(self.path).replace("'", "''")
@@ -145,7 +147,7 @@ class Store:
             every = " UNION ALL ".join(f"SELECT * FROM {each.name}.{table}" for each in self.slices)
             self._writer.execute(f"CREATE OR REPLACE VIEW viewer.{table} AS {every}")
         for table, columns in schema.TABLES.items():
-            if table in ("trace_parts", "repeats"):
+            if table in ("trace_parts", "repeats", "attribute_blocks"):
                 continue
             shown = ", ".join(
                 f"lower(hex({name})) AS {name}" if kind == "BLOB" else name for name, kind in columns.items()
@@ -154,6 +156,9 @@ class Store:
 
     def _newest_log(self, found: Slice) -> int:
         return int(self._one(f"SELECT coalesce(max(id), 0) FROM {found.name}.logs")[0])
+
+    def _newest_block(self, found: Slice) -> int:
+        return int(self._one(f"SELECT coalesce(max(block), 0) FROM {found.name}.spans")[0])
 
     def _one(self, statement: str) -> tuple[Any, ...]:
         row = self._writer.execute(statement).fetchone()
@@ -170,6 +175,9 @@ class Store:
         current = self._roll()
         now = time.time_ns()
         newest = 0
+        tables = dict(tables)
+        if "sets" in tables:
+            tables["spans"], tables["attribute_blocks"] = self._blocks.number(tables["spans"], tables.pop("sets"))
         self._writer.execute("BEGIN TRANSACTION")
         try:
             for table, rows in tables.items():
@@ -180,6 +188,7 @@ class Store:
             self._writer.execute("COMMIT")
         except BaseException:
             self._seen.pop(current.name, None)
+            self._blocks.begin()
             with contextlib.suppress(duckdb.Error):
                 self._writer.execute("ROLLBACK")
             raise
@@ -235,6 +244,7 @@ class Store:
             or time.time() - current.opened_s >= self.bounds.age_s / part
         ):
             current = self._add()
+            self._blocks.begin()
             self._trim()
             self._show()
         return current
@@ -244,6 +254,7 @@ class Store:
         current = self.slices[-1]
         if current.rows and self._too_old(current):
             self._add()
+            self._blocks.begin()
             self._show()
         self._trim()
 

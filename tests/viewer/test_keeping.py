@@ -95,7 +95,7 @@ def batch_of(spans: int, start_ns: int | None = None) -> Batch:
     for n in range(spans):
         batch.spans.append((
             (now + n).to_bytes(16, "big"), (n + 1).to_bytes(8, "big"), None, "x", "shop", 2, now + n, 1000, 0, None,
-            "t", 1, '{"a":"' + f"{n * 7919 % 100_003}" * 40 + '"}', None, None, None, None, None, None, None,
+            "t", 1, '{"a":"' + f"{n * 7919 % 100_003}" * 40 + '"}', None, None, None, None, None, None, None, 0,
         ))  # fmt: skip
     batch.settle()
     return batch

@@ -7,16 +7,20 @@ parts are put together here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from otelkit.viewer.filter import EVERYTHING, Filter
 from otelkit.viewer.filter_sql import STATUSES, condition, of_trace
 from otelkit.viewer.reading.asking import Cursor, Question, ms
+from otelkit.viewer.reading.candidates import candidates
 from otelkit.viewer.rollups import N_PLUS_ONE
 
-_FIRST_WINDOW_NS = 60_000_000_000
+_FIRST_PARTS = 2_000
+"""Of traces: how far back the first look goes; each further one goes back eightfold."""
 _WIDER = 8
 _OLDER_NS = 600_000_000_000
+_FEW_BLOCKS = 1_000
+"""Looked through at once, instead of the newest first and all from the start where a page is not full."""
 
 _SUMMARIES = """
     SELECT trace_id, min(start_ns) AS start_ns, max(end_ns) AS end_ns, sum(spans)::BIGINT AS spans,
@@ -30,19 +34,35 @@ _REPEATED = f"""
 """
 
 
+class _OfSpans(NamedTuple):
+    """A condition on spans, of which a trace must have one that matches, or none; `blocks`: where they can be."""
+
+    wanted: bool
+    sql: str
+    values: list[Any]
+    blocks: list[int] | None
+
+
 def traces(cursor: Cursor, question: Question) -> dict[str, Any]:
     """A page of traces, and the cursor of the next one."""
     last_ns, _, last_id = (question.before or "").partition("-")
     before = (min(int(last_ns), question.to_ns), last_id) if last_ns else (question.to_ns, "")
     found: list[dict[str, Any]] = []
-    window_ns = _FIRST_WINDOW_NS
+    conditions = _conditions(cursor, question.filter)
+    few = all(each.blocks is not None and len(each.blocks) <= _FEW_BLOCKS for each in conditions)
     newest_ns, oldest_ns = cursor.one(
         "SELECT max(start_ns), min(start_ns) FROM viewer.trace_parts WHERE start_ns <= ? AND start_ns >= ?",
         (before[0], question.from_ns),
     )
+    (first_ns,) = cursor.one(
+        "SELECT min(start_ns) FROM (SELECT start_ns FROM viewer.trace_parts WHERE start_ns <= ? AND start_ns >= ?"
+        f" ORDER BY start_ns DESC LIMIT {_FIRST_PARTS})",
+        (before[0], question.from_ns),
+    )
+    window_ns = 0 if newest_ns is None else newest_ns - (oldest_ns if conditions and few else first_ns) + 1
     while newest_ns is not None and len(found) <= question.limit:
         floor_ns = max(newest_ns - window_ns, oldest_ns)
-        found = _within(cursor, question, floor_ns, before)
+        found = _within(cursor, question, conditions, floor_ns, before)
         if floor_ns == oldest_ns:
             break
         window_ns *= _WIDER
@@ -60,7 +80,7 @@ def matching(cursor: Cursor, ids: Sequence[bytes], found: Filter, floor_ns: int)
     What of them is older than ten minutes before is left out: the whole of the table would have to be looked at.
     """
     if found != EVERYTHING:
-        sql, values = _matched(found, floor_ns)
+        sql, values = _matched(_conditions(None, found), floor_ns)
         rows = cursor.rows(
             "SELECT DISTINCT trace_id FROM viewer.trace_parts"
             f" WHERE start_ns >= ? AND trace_id IN (SELECT unnest(?)) AND {sql}",
@@ -70,9 +90,11 @@ def matching(cursor: Cursor, ids: Sequence[bytes], found: Filter, floor_ns: int)
     return [_shown(each) for each in _summaries(cursor, ids, floor_ns - _OLDER_NS)] if ids else []
 
 
-def _within(cursor: Cursor, question: Question, floor_ns: int, before: tuple[int, str]) -> list[dict[str, Any]]:
+def _within(
+    cursor: Cursor, question: Question, conditions: Sequence[_OfSpans], floor_ns: int, before: tuple[int, str]
+) -> list[dict[str, Any]]:
     """Up to one more trace than a page has, of those that started in a span of time; newest first."""
-    sql, values = _matched(question.filter, floor_ns)
+    sql, values = _matched(conditions, floor_ns)
     window = 4 * question.limit + 4
     while True:
         parts = cursor.rows(
@@ -93,21 +115,27 @@ def _within(cursor: Cursor, question: Question, floor_ns: int, before: tuple[int
         window *= 4
 
 
-def _matched(found: Filter, floor_ns: int) -> tuple[str, list[Any]]:
-    """A condition on the parts of traces: that the spans of their trace match."""
+def _conditions(cursor: Cursor | None, found: Filter) -> list[_OfSpans]:
+    """What one span of a trace must match, and what none may; with a cursor also where such spans can be."""
     if found == EVERYTHING:
-        return "true", []
+        return []
     wanted, unwanted = of_trace(found)
-    parts, values = [], []
-    spans = "trace_id {}IN (SELECT trace_id FROM viewer.spans WHERE start_ns >= ? AND {})"
-    if wanted != EVERYTHING:
-        sql, bound = condition(wanted, "spans")
-        parts.append(spans.format("", sql))
-        values += [floor_ns, *bound]
-    for each in unwanted:
-        sql, bound = condition(each, "spans")
-        parts.append(spans.format("NOT ", sql))
-        values += [floor_ns, *bound]
+    parts = [(wanted, True)] if wanted != EVERYTHING else []
+    parts += [(each, False) for each in unwanted]
+    return [
+        _OfSpans(is_wanted, *condition(part, "spans"), candidates(cursor, part) if cursor is not None else None)
+        for part, is_wanted in parts
+    ]
+
+
+def _matched(conditions: Sequence[_OfSpans], floor_ns: int) -> tuple[str, list[Any]]:
+    """A condition on the parts of traces: that the spans of their trace match."""
+    parts, values = ["true"], []
+    for each in conditions:
+        among = "" if each.blocks is None else "block IN (SELECT unnest(?)) AND "
+        spans = f"SELECT trace_id FROM viewer.spans WHERE start_ns >= ? AND {among}{each.sql}"
+        parts.append(f"trace_id {'' if each.wanted else 'NOT '}IN ({spans})")
+        values += [floor_ns, *([] if each.blocks is None else [each.blocks]), *each.values]
     return " AND ".join(parts), values
 
 
