@@ -57,7 +57,7 @@ def run(sink: Sink, place: Path, *, work: str, ending: str, emits: bool = True, 
     """The children's process ids; the parent's nine spans and events have arrived once."""
     source = PROGRAM.format(emits=int(emits), work=work, ending=ENDINGS[ending])
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTELKIT_ENGINE": engine, **QUIET}
-    finished = run_python(source, cwd=place, environ=environ, deadline_s=15)
+    finished = run_python(source, cwd=place, environ=environ, deadline_s=60)
     assert "Traceback" not in finished.err
     assert len({span.span_id for span in sink.named("parents")}) == len(sink.named("parents")) == 9 * emits
     assert [log.record.event_name for log in sink.logs].count("parents") == 9 * emits
