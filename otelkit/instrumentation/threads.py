@@ -67,25 +67,30 @@ class Carried:
 class Sent:
     """The same for a function that another process runs, as text; there it begins with a context of its own."""
 
-    __slots__ = ("_bound", "_carrier")
+    __slots__ = ("_bound", "_carrier", "_decided")
 
-    def __init__(self, carrier: Mapping[str, str], bound: Mapping[str, correlation.Value]) -> None:
+    def __init__(
+        self, carrier: Mapping[str, str], bound: Mapping[str, correlation.Value], decision: int | None
+    ) -> None:
         self._carrier = carrier
         self._bound = bound
+        self._decided = decision
 
-    def __getstate__(self) -> tuple[Mapping[str, str], Mapping[str, correlation.Value]]:
-        return self._carrier, self._bound
+    def __getstate__(self) -> tuple[Mapping[str, str], Mapping[str, correlation.Value], int | None]:
+        return self._carrier, self._bound, self._decided
 
-    def __setstate__(self, state: tuple[Mapping[str, str], Mapping[str, correlation.Value]]) -> None:
-        self._carrier, self._bound = state
+    def __setstate__(self, state: tuple[Mapping[str, str], Mapping[str, correlation.Value], int | None]) -> None:
+        self._carrier, self._bound, self._decided = state
 
     def __call__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         # Not onto the current one: a forked worker has that of the request which needed it first.
         context = variable.set(propagate.extract(self._carrier, Context()))
         holder, _ = correlation.open_holder(self._bound)
+        decision = decided.set(self._decided)
         try:
             return function(*args, **kwargs)
         finally:
+            decided.reset(decision)
             correlation.close_holder(holder)
             detach(context)
 
@@ -114,8 +119,8 @@ def sent() -> Sent | None:
     """What the present context has to go along into another process; None where it has nothing."""
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
-    bound = correlation.bound_values()
-    return Sent(carrier, bound) if carrier or bound else None
+    bound, decision = correlation.bound_values(), decided.get()
+    return Sent(carrier, bound, decision) if carrier or bound or decision is not None else None
 
 
 def carried() -> Carried | None:
@@ -215,7 +220,7 @@ def _of_process_pools() -> Undo:
 
     def always() -> Sent:
         # Also an empty one: the worker has the context that it was forked in.
-        return sent() or Sent({}, {})
+        return sent() or Sent({}, {}, None)
 
     return _of_pools(ProcessPoolExecutor, always)
 

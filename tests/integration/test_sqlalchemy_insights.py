@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 import otelkit
+from otelkit.signals import insights
 from otelkit.testing import Captured
 from tests.integration.conftest import Exported
 from tests.support.databases import Database, drivers
@@ -124,6 +125,19 @@ def test_n_plus_one(exported: Exported, database: Database, orders: int, fires: 
     assert exported.total("otelkit.db.n_plus_one") == 1
 
 
+def test_the_times_of_all_runs_add_up() -> None:
+    """Of the first one too, which makes no tally yet."""
+
+    class Parent:
+        """A span of somebody else's."""
+
+    parent = Parent()
+    tallies = [insights.ran(parent, "SELECT 1", elapsed_ns) for elapsed_ns in (5, 7, 11)]
+    assert tallies[0] is None
+    assert tallies[2] is not None
+    assert (tallies[2].count, tallies[2].total_ns) == (3, 23)
+
+
 @pytest.mark.parametrize("database", drivers("sqlite"), indirect=True)
 def test_the_worst_of_several_marks_the_span(exported: Exported, database: Database) -> None:
     """Both are counted; runs under other spans do not add up."""
@@ -133,13 +147,15 @@ def test_the_worst_of_several_marks_the_span(exported: Exported, database: Datab
             connection.execute(text("SELECT id FROM items WHERE id = 1"))
         for number in range(30):
             connection.execute(text(f"SELECT id FROM orders WHERE id = {number}"))
+        for _ in range(12):
+            connection.execute(text("SELECT order_id FROM items"))
         for number in range(9):
             with otelkit.span(f"inner {number}"):
                 for _ in range(9):
                     connection.execute(text("SELECT count(*) FROM items"))
     found = of_n_plus_one(exported.span("caller"))
     assert (found["count"], found["statement"]) == (30, "SELECT id FROM orders WHERE id = ?")
-    assert exported.total("otelkit.db.n_plus_one") == 2
+    assert exported.total("otelkit.db.n_plus_one") == 3
     assert [of_n_plus_one(exported.span(f"inner {number}")) for number in range(9)] == [{}] * 9
 
 

@@ -20,6 +20,7 @@ from opentelemetry import baggage, context, propagate, trace
 
 import otelkit
 from otelkit.signals import correlation
+from otelkit.signals.suppression import silence
 from tests.support.process import run_python
 from tests.support.sink import Sink
 from tests.support.started import Started, started
@@ -183,6 +184,16 @@ def test_span_and_bound_values_go_along_and_come_back(exported: Started, way: Ca
     assert log.attributes == {**bound, "gone": "x"}
 
 
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_what_is_not_to_be_recorded_is_not_there_either(exported: Started, way: Callable[[Work], None]) -> None:
+    """As below an excluded URL."""
+    with silence():
+        way(work)
+    with otelkit.span("after"):
+        pass
+    assert set(exported.spans()) == {"after"}
+
+
 def test_a_context_copied_before_the_bind_sees_it_within_a_request(exported: Started) -> None:
     """And outside of one does not: there each context has its own."""
 
@@ -294,9 +305,12 @@ PROCESSES = """
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 import otelkit
+from otelkit.signals.suppression import silence
 from pieces import work
 
 with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("METHOD")) as pool:
+    with silence():
+        pool.submit(work, 0).result()
     with otelkit.span("first"), otelkit.bind(tenant="acme"):
         pool.submit(work, 1).result()
     pool.submit(work, 2).result()
@@ -310,7 +324,9 @@ METHODS = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 
 @METHODS
 def test_a_process_pool_runs_each_piece_in_its_submitters_trace(sink: Sink, tmp_path: Path, method: str) -> None:
-    """Also the piece that was submitted outside of any trace, though the worker was forked within one."""
+    """Also the piece that was submitted outside of any trace; and though the worker was forked below an excluded URL,
+    only the piece of that is not recorded.
+    """
     (tmp_path / "pieces.py").write_text(PIECES)
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTELKIT_SHUTDOWN_TIMEOUT_S": "10"}
     run_python(PROCESSES.replace("METHOD", method), cwd=tmp_path, environ=environ)
@@ -322,7 +338,9 @@ def test_a_process_pool_runs_each_piece_in_its_submitters_trace(sink: Sink, tmp_
     assert spans["work 2"].attributes == {}
     assert spans["work 3"].parent_id == spans["third"].span_id
     logs = [log for log in sink.logs if log.record.event_name == "worked"]
-    assert {log.record.span_id.hex() for log in logs} == {spans[f"work {each}"].span_id for each in (1, 2, 3)}
+    told = {log.record.span_id.hex() for log in logs}
+    assert len(told) == 4  # the first piece's log record is exported, its span is not
+    assert told > {spans[f"work {each}"].span_id for each in (1, 2, 3)}
 
 
 STARTED = """
