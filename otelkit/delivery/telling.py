@@ -31,7 +31,10 @@ class Telling:
             self.now(ends=False)
 
     def now(self, *, ends: bool) -> None:
-        """Tells; `ends` says that it is the last time."""
-        if self.tell is not None:
+        """Tells; `ends` says that it is the last time: what came later would be too late for the last batch."""
+        tell = self.tell
+        if ends:
+            self.tell = None
+        if tell is not None:
             with guard.guarded("the telling of the telemetry's state"):
-                self._put(self.tell(ends))
+                self._put(tell(ends))

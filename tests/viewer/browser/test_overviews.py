@@ -60,12 +60,18 @@ PROCESS = """
 def test_health_shows_each_process_with_its_ledger(empty: Backend, windows: Windows, tmp_path: Path) -> None:
     """What it accepted, delivered and dropped; what this viewer took in."""
     run_python(PROCESS, cwd=tmp_path, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": empty.url})
-    empty.wait_for_rows(spans=1, points=1)
+    empty.wait_for_rows(spans=1, points=1, logs=3)
     window = windows(empty)
     page = window.open("/health")
     process = page.locator("[data-process]").filter(has_text="ledgered")
+    expect(process).to_have_count(1)
     expect(process).to_contain_text("nothing dropped")
     expect(process.get_by_role("group", name="Ledger")).to_contain_text("traces")
+    expect(process).to_contain_text("ended")
+    expect(process).to_contain_text("spool can be written")
+    expect(process.get_by_role("group", name="Instrumented")).to_contain_text(
+        "the default where otelkit knows the library"
+    )
     expect(page.get_by_role("region", name="This viewer")).to_contain_text(empty.url)
     window.picture("health")
 

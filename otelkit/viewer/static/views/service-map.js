@@ -12,7 +12,6 @@ import { layout, NODE } from "./map-layout.js";
 const DEFAULT_RANGE = "1h";
 // The places are for text of this size; on screens with larger text the drawing grows with it.
 const TEXT_PX = 14;
-const KIND = { service: "service", database: "database", cache: "cache", queue: "queue", external: "external" };
 
 export function ServiceMap({ params }) {
   const { from, to } = usePeriod(params, { fallback: DEFAULT_RANGE });
@@ -44,7 +43,7 @@ function Drawing({ drawn }) {
       const bad = node.errors > 0;
       const body = html`<rect width=${NODE.width} height=${NODE.height} rx=${node.type === "service" ? 8 : 20} /><rect class="stripe" width="4" y="10" x="0" height=${NODE.height - 20} />
         <text class="node-name" x="14" y="21">${clipped(node.name, 22)}</text>
-        <text class="node-facts" x="14" y="38">${KIND[node.type] ?? node.type} · ${perTime(node.rate)}${bad ? ` · ${percent(node.error_ratio)} errors` : ""}</text>
+        <text class="node-facts" x="14" y="38">${node.type === "service" ? "" : `${node.type} · `}${perTime(node.rate)}${bad ? ` · ${percent(node.error_ratio)} errors` : ""}</text>
         <text class="node-facts" x="14" y="53">${node.p95_ms ? `p95 ${duration(node.p95_ms)}` : ""}</text><title>${node.name}${node.type === "service" ? ": its traces" : ""}</title>`;
       const place = `translate(${node.x} ${node.y})`;
       return node.type === "service"
