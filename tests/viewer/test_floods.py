@@ -79,8 +79,9 @@ def watched(backend: Backend, *also: str) -> Iterator[None]:
         for each in threads:
             each.join()
     assert highest[0] <= MOST_RSS, f"{highest[0] >> 20} MB"
-    # Of a machine that runs other tests too one page in twenty may be late.
-    assert sorted(took)[int(0.95 * (len(took) - 1))] < PAGE_S
+    # One page in twenty may be late; of a machine that runs other tests too only a share is the viewer's.
+    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert sorted(took)[int(0.95 * (len(took) - 1))] < PAGE_S * busy
 
 
 def spans_a_second(backend: Backend, seconds: float = 2.0) -> float:
