@@ -17,6 +17,8 @@ from otelkit.viewer.values import Malformed, json_of, key_value, object_of, text
 MOST_NS = (1 << 63) - 1
 FIXED64 = struct.Struct("<Q").unpack_from
 _MOST_ROWS = 8_000
+MOST_RECORDS = 200_000
+"""Of one request: the smallest take two bytes each, and 32 MB of those a gigabyte, and a minute."""
 _UNKNOWN = "unknown_service"
 
 
@@ -49,8 +51,13 @@ class Batch:
         self.rejected: dict[str, int] = {}
 
     def reject(self, reason: str) -> None:
-        """Counts a record that could not be taken."""
-        self.rejected[reason] = self.rejected.get(reason, 0) + 1
+        """Counts a record that could not be taken.
+
+        Raises Malformed where there are too many.
+        """
+        count = self.rejected[reason] = self.rejected.get(reason, 0) + 1
+        if count > MOST_RECORDS:
+            raise Malformed(f"more than {MOST_RECORDS} records")
 
     def make_set(self) -> None:
         """Closes the set of attributes of the spans since the last one."""
@@ -60,7 +67,10 @@ class Batch:
         self.pairs.clear()
 
     def settle(self) -> None:
-        """Makes tables of the rows that came together, which take a tenth of the memory."""
+        """Makes tables of the rows that came together, which take a tenth of the memory.
+
+        Raises Malformed where there are too many records.
+        """
         received_ns = time.time_ns()
         if len(self.spans) > self._in_sets:
             self.make_set()
@@ -74,6 +84,8 @@ class Batch:
             "resources": [(each.id, each.service, each.attributes, received_ns) for each in self.resources.values()],
         }
         self.records += len(self.spans) + len(self.logs) + len(self.points)
+        if self.records > MOST_RECORDS:
+            raise Malformed(f"more than {MOST_RECORDS} records")
         self.parts.append({table: table_of(table, found) for table, found in rows.items() if found})
         for each in (self.spans, self._sets, self.logs, self.points, self.errors):
             each.clear()
@@ -127,7 +139,11 @@ def scopes(body: bytes) -> Iterator[tuple[Resource, str, tuple[int, int]]]:
 
 
 def messages(body: bytes, position: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-    """Where the messages of a field stand, which has a tag of one byte."""
+    """Where the messages of a field stand, which has a tag of one byte.
+
+    Raises Malformed where they are cut off, or among more other fields than a request may have records.
+    """
+    others = 0
     while position < end:
         if body[position] == wanted:
             size, position = varint(body, position + 1)
@@ -137,6 +153,9 @@ def messages(body: bytes, position: int, end: int, wanted: int) -> Iterator[tupl
             position += size
         else:
             position = skip(body, position)
+            others += 1
+            if others > MOST_RECORDS:
+                raise Malformed(f"more than {MOST_RECORDS} records")
     if position != end:
         raise Malformed("truncated")
 

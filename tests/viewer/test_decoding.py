@@ -225,3 +225,15 @@ def test_a_stack_traces_lines_texts_and_libraries_do_not_count() -> None:
     assert one != fingerprint_of("ValueError", stack.format(more="", text="1").replace("in run", "in walk"))
     java = "java.lang.Error: no\n\tat shop.Pay.run(Pay.java:{line})\n"
     assert fingerprint_of("E", java.format(line=3)) == fingerprint_of("E", java.format(line=9))
+
+
+@pytest.mark.parametrize("decode", [decode_spans, decode_logs])
+def test_a_request_of_too_many_records_is_none(monkeypatch: pytest.MonkeyPatch, decode: Any) -> None:
+    """Taken or rejected: empty ones take two bytes each, and a request of 32 MB of them a gigabyte."""
+    monkeypatch.setattr("otelkit.viewer.envelope.MOST_RECORDS", 50)
+    for count in (50, 51):
+        batch = Batch()
+        body = sized(b"\x0a", sized(b"\x12", b"\x12\x00" * count))
+        with pytest.raises(Malformed, match="more than 50 records") if count > 50 else contextlib.nullcontext():
+            decode(body, Attributes(PROMOTED), batch)
+            batch.settle()

@@ -54,12 +54,14 @@ def traces(cursor: Cursor, question: Question) -> dict[str, Any]:
         "SELECT max(start_ns), min(start_ns) FROM viewer.trace_parts WHERE start_ns <= ? AND start_ns >= ?",
         (before[0], question.from_ns),
     )
-    (first_ns,) = cursor.one(
-        "SELECT min(start_ns) FROM (SELECT start_ns FROM viewer.trace_parts WHERE start_ns <= ? AND start_ns >= ?"
-        f" ORDER BY start_ns DESC LIMIT {_FIRST_PARTS})",
-        (before[0], question.from_ns),
-    )
-    window_ns = 0 if newest_ns is None else newest_ns - (oldest_ns if conditions and few else first_ns) + 1
+    first_ns = oldest_ns
+    if not (conditions and few):
+        (first_ns,) = cursor.one(
+            "SELECT min(start_ns) FROM (SELECT start_ns FROM viewer.trace_parts WHERE start_ns <= ? AND start_ns >= ?"
+            f" ORDER BY start_ns DESC LIMIT {_FIRST_PARTS})",
+            (before[0], question.from_ns),
+        )
+    window_ns = newest_ns - first_ns + 1 if newest_ns is not None else 0
     while newest_ns is not None and len(found) <= question.limit:
         floor_ns = max(newest_ns - window_ns, oldest_ns)
         found = _within(cursor, question, conditions, floor_ns, before)
