@@ -25,12 +25,15 @@ help:
 demo: $(DEMO)
 	@$(BIN)/python -m examples.shop.demo $(ARGS)
 
+# Most tests wait for processes that they start: two workers a core.
+WORKERS = -n $$(( 2 * $$($(BIN)/python -c 'import os; print(os.cpu_count())') )) --dist loadgroup
+
 # Who names tests by their path means all of them; an -m of ARGS counts instead of this one.
 test: $(DEV)
-	$(PYTEST) -n auto --dist loadgroup $(if $(findstring tests/,$(ARGS)),,-m 'not slow') $(ARGS)
+	$(PYTEST) $(WORKERS) $(if $(findstring tests/,$(ARGS)),,-m 'not slow') $(ARGS)
 
 test-slow: $(DEV)
-	$(PYTEST) -n auto --dist loadgroup -m slow $(ARGS)
+	$(PYTEST) $(WORKERS) -m slow $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check

@@ -82,6 +82,7 @@ def test_threads_that_never_rest(sink: Sink, tmp_path: Path) -> None:
     assert len({span.span_id for span in sink.named("childs")}) == 5
 
 
+@pytest.mark.slow
 def test_threads_that_observe(sink: Sink, tmp_path: Path) -> None:
     """Whoever held the lock of the observed functions is not in the child, which observes all the same."""
     source = FORKS.format(noise=OBSERVING, work=OBSERVE, forks=40)

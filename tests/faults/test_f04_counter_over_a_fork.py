@@ -66,6 +66,7 @@ def test_a_child_that_is_killed_has_counted(sink: Sink, tmp_path: Path, engine: 
     assert sink.one_series("visits")[-1] == 111
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_children_that_are_killed_after_a_flush_have_counted(sink: Sink, tmp_path: Path, engine: str) -> None:
     """The first of them is alone when it flushes, and gone before the others could look at what it has said."""

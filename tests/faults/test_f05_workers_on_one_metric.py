@@ -141,6 +141,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_leader_that_is_killed_is_replaced(sink: Sink, tmp_path: Path, engine: str) -> None:
     """Within an interval, without a jump: three leaders in turn, and the sum stays what the four have counted."""

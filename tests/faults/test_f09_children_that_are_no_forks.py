@@ -73,6 +73,7 @@ def test_a_program_that_bootstraps_when_it_is_imported(sink: Sink, tmp_path: Pat
     sink.wait_for(lambda: sink.total("made") == 10, "ten counts")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_a_program_that_bootstraps_in_main_alone(sink: Sink, tmp_path: Path, method: str) -> None:
     """A spawned child knows nothing of telemetry: it says so in its status, counts the calls, and warns once."""

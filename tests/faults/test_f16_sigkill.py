@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.faults.spooled import next_start, nobody, run_service
 from tests.support.sink import Sink
 
 
+@pytest.mark.slow
 def test_what_was_spooled_survives_and_the_loss_is_told(tmp_path: Path) -> None:
     """1000 spans during an outage, then seven that never left the queue."""
     source = """

@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.raw import HTTP_200, Raw, answering, read_request
 from tests.support.records import a_pipeline, a_span, balance
 from tests.support.server import clean_environment, free_port, running, wait_until_up
@@ -99,6 +101,7 @@ def serving(collector: Raw, place: Path) -> Iterator[Client]:
             client.close()
 
 
+@pytest.mark.slow
 def test_the_requests_of_a_real_server(tmp_path: Path) -> None:
     """Rounds with either collector in turns, until the best of each are alike: this machine has other work too, and
     slows some of them down, but a cost that is always there is in the best ones as well.

@@ -8,6 +8,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.faults.spooled import NEXT_START, next_start, nobody, run_service
 from tests.support.process import kill_session, start_python
 from tests.support.sink import Answer, Sink
@@ -41,6 +43,7 @@ def test_of_many_that_start_one_adopts(tmp_path: Path) -> None:
     assert list(tmp_path.glob("state/spool/*/*")) == []
 
 
+@pytest.mark.slow
 def test_a_living_process_adopts_too(tmp_path: Path, sink: Sink) -> None:
     """Not only at a start: a worker that is recycled during an outage leaves to the others."""
     source = """
@@ -72,6 +75,7 @@ assert otelkit.flush(5).ok
     assert len({span.span_id for span in sink.named("left")}) == 200
 
 
+@pytest.mark.slow
 def test_another_service_and_another_address_are_left_alone(tmp_path: Path, sink: Sink) -> None:
     """Records must not arrive where their service does not send them, with credentials that are not its own."""
     with nobody() as port:
@@ -84,6 +88,7 @@ def test_another_service_and_another_address_are_left_alone(tmp_path: Path, sink
     assert kept == left
 
 
+@pytest.mark.slow
 def test_what_nobody_adopts_goes_when_it_is_too_old(tmp_path: Path, sink: Sink) -> None:
     """The service has got another name: a day later its old spool is removed, and one line says what was in it."""
     with nobody() as port:

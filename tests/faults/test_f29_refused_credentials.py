@@ -51,6 +51,7 @@ print(json.dumps(otelkit.status()["ledger"]["traces"]))
 """
 
 
+@pytest.mark.slow
 def test_under_steady_load_the_requests_become_few(tmp_path: Path, sink: Sink) -> None:
     """A batch is due every 50 ms; and when the credentials are right again, new spans arrive."""
     sink.answer = lambda path: Answer(401)

@@ -71,6 +71,7 @@ otelkit.flush(5)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", ["body", "header"])
 def test_a_batch_whose_writer_was_killed_is_no_damaged_one(tmp_path: Path, half: str) -> None:
     """In the middle of the write, by SIGKILL: its records were in memory, which the next start tells, and nobody counts
@@ -98,6 +99,7 @@ def test_a_batch_whose_writer_was_killed_is_no_damaged_one(tmp_path: Path, half:
     assert (ledger["traces"]["adopted"], ledger["traces"]["dropped"]) == (before.spooled, {})
 
 
+@pytest.mark.slow
 def test_what_is_damaged_is_counted_by_one_process_alone(tmp_path: Path) -> None:
     """Of those that take the spool over one after the other, while the outage goes on."""
     with nobody() as port:

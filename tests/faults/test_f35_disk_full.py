@@ -6,6 +6,8 @@ import json
 import resource
 from pathlib import Path
 
+import pytest
+
 from tests.faults.spooled import balanced, nobody, run_service, segments
 from tests.support.sink import Sink
 
@@ -65,6 +67,7 @@ def test_memory_takes_over(tmp_path: Path) -> None:
     assert err.count("batches cannot be kept on disk") == 1
 
 
+@pytest.mark.slow
 def test_an_end_without_room_counts_what_it_loses(tmp_path: Path) -> None:
     """It cannot be kept, so it is dropped, by a reason."""
     source = SOURCE[: SOURCE.index("deadline")] + "otelkit.shutdown()\nprint(json.dumps(otelkit.status()['ledger']))\n"

@@ -54,6 +54,7 @@ def test_a_folder_that_is_not_ours_alone_is_refused(tmp_path: Path, what: str) -
     assert not spool.is_dir() or list(spool.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_links_inside_are_not_followed(tmp_path: Path) -> None:
     """A process's folder, its lock or a segment that points elsewhere is nobody's spool."""
     with nobody() as port:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.faults.spooled import balanced, next_start, nobody, run_service
 from tests.support.sink import Sink
 
@@ -35,6 +37,7 @@ def test_what_fitted_arrived_and_what_did_not_is_counted(tmp_path: Path, sink: S
     assert len({span.span_id for span in sink.named("work")}) == len(sink.named("work")) == account["delivered"] > 0
 
 
+@pytest.mark.slow
 def test_so_it_is_while_nobody_listens(tmp_path: Path) -> None:
     """The rest is on disk and in memory, to the span, and is what the next process delivers."""
     with nobody() as port:

@@ -61,6 +61,7 @@ def test_a_collector_that_hangs(tmp_path: Path, sink: Sink) -> None:
     flushed(tmp_path, sink.port)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "what", [HTTP_200 + b"x-padding: ", HTTP_200 + b"content-length: 100000\r\n\r\n"], ids=["head", "body"]
 )
@@ -94,6 +95,7 @@ print(json.dumps([time.monotonic() - began, report.ok, otelkit.status()["ledger"
 """
 
 
+@pytest.mark.slow
 def test_one_hop_that_hangs_keeps_the_other_signals_waiting_for_nothing(tmp_path: Path, sink: Sink) -> None:
     """The traces' hop takes what it is sent and never answers; the logs' has acknowledged all within the second."""
     with Sink() as hung:

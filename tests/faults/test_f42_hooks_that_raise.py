@@ -153,6 +153,7 @@ FAILURES = {
 """The hooks in the order in which they are hung up, and what is counted as failed of each."""
 
 
+@pytest.mark.slow
 def test_the_application_sees_its_own_error_only(tmp_path: Path, sink: Sink) -> None:
     """Itself, not a copy, without a context of ours; the failures are counted, and what does not fail arrives.
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support.process import run_python
 from tests.support.sink import Sink
 
@@ -108,6 +110,7 @@ def test_at_every_line(sink: Sink, tmp_path: Path) -> None:
     _run(sink, tmp_path, EVERY_LINE)
 
 
+@pytest.mark.slow
 def test_at_every_collection(sink: Sink, tmp_path: Path) -> None:
     """The real thing: the collector runs all the time, in four threads that record and in otelkit's own."""
     _run(sink, tmp_path, EVERY_COLLECTION)

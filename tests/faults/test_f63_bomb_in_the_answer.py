@@ -84,6 +84,7 @@ def test_it_costs_no_memory(tmp_path: Path, encoding: str) -> None:
         assert peak_kib(tmp_path / "bomb", server.port) - usual_kib < BOUND_KIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [b"\x00\x00", b"\x10\x01", b"\x0a\x00"], ids=["zeros", "numbers", "messages"])
 def test_it_costs_no_time(unit: bytes) -> None:
     """What can be read is not all looked at: two million fields would hold the interpreter, and with it the
@@ -103,6 +104,7 @@ def test_it_costs_no_time(unit: bytes) -> None:
     assert min(took_s) < 0.25
 
 
+@pytest.mark.slow
 def test_an_answer_without_an_end_is_read_up_to_the_bound() -> None:
     """No compression: what the server could send before the connection was closed; the next request is not spoiled."""
     block = b"\xff" * 65536

@@ -96,6 +96,7 @@ def test_what_a_task_gets_and_returns_is_printed_by_the_worker_and_never_exporte
     assert [log.scope for log in exported.sink.logs if "s3cret" in str(log.record)] == []
 
 
+@pytest.mark.slow
 def test_a_task_is_one_trace_from_the_caller_to_the_worker(
     exported: Exported, tasks: Any, queue: str, redis_url: str, tmp_path: Path
 ) -> None:
@@ -149,6 +150,7 @@ def test_kombus_own_redis_commands_are_no_spans(
     assert sorted(span.name for span in exported.spans) == ["caller", "publish shop.add"]
 
 
+@pytest.mark.slow
 def test_failures_and_retries(exported: Exported, tasks: Any, queue: str, redis_url: str, tmp_path: Path) -> None:
     """Each attempt is a span of its own under the same publish chain; retries and failures are counted by type."""
     with worker(exported, queue, redis_url, tmp_path, "-c", "1"):

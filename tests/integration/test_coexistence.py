@@ -195,6 +195,7 @@ print(otelkit.status()["foreign_providers"])
     ]
 
 
+@pytest.mark.slow
 @needs_contrib("redis")
 @pytest.mark.parametrize("first", ["application", "otelkit"])
 def test_an_instrumentation_that_the_application_switches_on_itself(tmp_path: Path, sink: Sink, first: str) -> None:

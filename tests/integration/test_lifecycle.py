@@ -281,6 +281,7 @@ def of_pids(sink: Sink, name: str) -> set[int]:
 WORKERS = {"uvicorn": (ASGI, ["-k", "uvicorn_worker.UvicornWorker"]), "sync": (WSGI, ["-k", "sync"])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WORKERS)
 def test_gunicorns_graceful_reload(sink: Sink, tmp_path: Path, kind: str) -> None:
     """SIGHUP: the old workers send what they have while the master and the new ones live on."""

@@ -80,6 +80,7 @@ def test_what_uvicorn_prints_stays_and_is_exported(sink: Sink, tmp_path: Path, o
     assert any(log.scope == "uvicorn.error" for log in sink.logs)
 
 
+@pytest.mark.slow
 def test_query_values_are_printed_by_uvicorn_and_never_exported(sink: Sink, tmp_path: Path) -> None:
     """In the access line and in that of a WebSocket; JSON lines, which otelkit formats, have none either."""
     (tmp_path / "app.py").write_text(APP)

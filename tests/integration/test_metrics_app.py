@@ -154,6 +154,7 @@ def test_any_of_many_workers_answers_for_all(tmp_path: Path, sink: Sink, exporte
         assert sink.total("orders.placed", plan="pro") == asked
 
 
+@pytest.mark.slow
 def test_a_scrape_from_elsewhere_needs_the_token(tmp_path: Path) -> None:
     """With a token everybody needs it; without one this machine is answered, and nobody behind a proxy is. The port
     does the same.

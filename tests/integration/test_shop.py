@@ -82,6 +82,7 @@ def under(spans: list[ReceivedSpan], parent: ReceivedSpan) -> dict[str, Received
     return by_name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, ORDERS - 1], ids=["price-from-database", "price-from-cache"])
 def test_an_order_is_one_trace_over_both_processes(run: Run, number: int) -> None:
     """Each span once and under its cause: the request, the price, the SQL, the publishing, and the task's in the

@@ -50,6 +50,7 @@ def run(suite: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     return suite.runpytest_subprocess(*arguments, timeout=60)
 
 
+@pytest.mark.slow
 def test_each_test_sees_its_own_telemetry_alone(suite: pytest.Pytester) -> None:
     """In any order and in several worker processes; metrics begin at zero in each."""
     suite.makepyfile(
@@ -75,6 +76,7 @@ def test_each_test_sees_its_own_telemetry_alone(suite: pytest.Pytester) -> None:
     run(suite, "-n", "2").assert_outcomes(passed=9)
 
 
+@pytest.mark.slow
 def test_a_failed_test_shows_its_tree(suite: pytest.Pytester) -> None:
     """In the message of `one()`, and in a section of its own where the message does not have it."""
     suite.makepyfile(
@@ -121,6 +123,7 @@ def test_a_failed_test_shows_its_tree(suite: pytest.Pytester) -> None:
     assert "otelkit/testing/" not in text, "the frames of the plugin are none of the reader's business"
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_exceeded_fails_the_test(suite: pytest.Pytester) -> None:
     """With the repeated statement and the tree; the fixture need not be asked for."""
     suite.makepyfile(
@@ -183,6 +186,7 @@ def test_a_budget_that_is_exceeded_fails_the_test(suite: pytest.Pytester) -> Non
     assert "1 queries, 0 allowed" not in result.stdout.str()
 
 
+@pytest.mark.slow
 def test_a_mark_that_is_wrong_names_itself(suite: pytest.Pytester) -> None:
     """Rather than holding nothing against nothing."""
     suite.makepyfile(
@@ -210,6 +214,7 @@ def test_a_mark_that_is_wrong_names_itself(suite: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["@pytest.mark.telemetry(max_queries=None, max_spans=None, max_duration_s=None): *"])
 
 
+@pytest.mark.slow
 def test_asynchronous_and_unittest_tests(suite: pytest.Pytester) -> None:
     """Coroutines, generators of fixtures and TestCase methods."""
     suite.makepyfile(
@@ -264,6 +269,7 @@ def test_asynchronous_and_unittest_tests(suite: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["2 queries, 1 allowed", "2 queries, 1 allowed"])
 
 
+@pytest.mark.slow
 def test_an_application_that_bootstraps_in_a_test_exports_nothing(suite: pytest.Pytester) -> None:
     """In a fixture, in the test, again, and after its own shutdown; its settings hold but the exporters."""
     with Sink() as sink:
@@ -324,6 +330,7 @@ def test_an_application_that_bootstraps_in_a_test_exports_nothing(suite: pytest.
         assert [log.body for log in sink.logs] in ([], ["application starting"])
 
 
+@pytest.mark.slow
 def test_telemetry_from_before_is_set_aside_and_goes_on(suite: pytest.Pytester) -> None:
     """An application that bootstraps when it is imported exports from tests that do not capture, and from no other."""
     with Sink() as sink:
@@ -368,6 +375,7 @@ def test_telemetry_from_before_is_set_aside_and_goes_on(suite: pytest.Pytester) 
         assert len([log for log in sink.logs if log.body == "stock is low"]) == 2
 
 
+@pytest.mark.slow
 def test_whoever_does_not_use_it_is_not_disturbed(suite: pytest.Pytester) -> None:
     """Nothing is started or captured for tests that do not ask; their own names win."""
     suite.makepyfile(
@@ -409,6 +417,7 @@ def test_whoever_does_not_use_it_is_not_disturbed(suite: pytest.Pytester) -> Non
     run(suite).assert_outcomes(passed=2)
 
 
+@pytest.mark.slow
 def test_a_foreign_provider_is_captured_too(suite: pytest.Pytester) -> None:
     """Where the project's conftest has set providers of its own, otelkit attaches to them; each test sees its own."""
     suite.makepyfile(
@@ -435,6 +444,7 @@ def test_a_foreign_provider_is_captured_too(suite: pytest.Pytester) -> None:
     run(suite).assert_outcomes(passed=2)
 
 
+@pytest.mark.slow
 def test_skips_and_errors_are_left_alone(suite: pytest.Pytester) -> None:
     """A skipped test shows no tree, an error of a fixture stays that error."""
     suite.makepyfile(

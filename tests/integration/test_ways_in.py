@@ -109,6 +109,7 @@ def test_the_ecosystems_launcher(sink: Sink, tmp_path: Path, named: bool) -> Non
         check(sink)
 
 
+@pytest.mark.slow
 def test_auto_enable(sink: Sink, tmp_path: Path) -> None:
     """After `otelkit auto enable` unchanged commands start with telemetry where OTELKIT_AUTO is set, and only there."""
     python = str(virtual_environment(tmp_path / "venv"))

@@ -386,6 +386,7 @@ def test_the_handle_has_what_its_holder_may_call(tmp_path: Path, sink: Sink) -> 
     assert names(sink) == ["one", "two"]
 
 
+@pytest.mark.slow
 def test_what_is_said_before_the_start_has_a_level_and_a_name(tmp_path: Path) -> None:
     """The standard library's last resort prints neither; a handler of the application's is the only one."""
     first, *others = run(tmp_path, "otelkit.count('early')").err.splitlines()
@@ -529,6 +530,7 @@ def test_the_status_is_plain_data_at_every_stage(tmp_path: Path, sink: Sink) -> 
     assert running["exporters"]["traces"]["destination"] == f"{sink.url}/v1/traces"
 
 
+@pytest.mark.slow
 def test_what_was_emitted_arrives_without_any_call_at_the_end(tmp_path: Path, sink: Sink) -> None:
     """A script that simply ends, and one that fails."""
     run(tmp_path, "otelkit.bootstrap('x')\nwith otelkit.span('ends'): pass\notelkit.count('a.b', 4)", sink)

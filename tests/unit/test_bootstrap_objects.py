@@ -291,6 +291,7 @@ def test_after_a_shutdown_a_start_takes_new_ones_and_the_same_reader(state: Path
     assert second.calls == ["end later", "flush", "shutdown"]
 
 
+@pytest.mark.slow
 def test_a_start_that_fails_leaves_them_usable(state: Path) -> None:
     """The correct call that follows may be given them again."""
     memory, reader = InMemorySpanExporter(), InMemoryMetricReader()

@@ -61,6 +61,7 @@ def on_a_terminal(source: str, *, cwd: Path, environ: Mapping[str, str]) -> str:
     return shown.decode().replace("\r\n", "\n")
 
 
+@pytest.mark.slow
 def test_a_terminal_alone_shows_the_tree(tmp_path: Path) -> None:
     """With no exporter and no endpoint named, and in colours."""
     shown = on_a_terminal(SCRIPT.format(settings=""), cwd=tmp_path, environ={"COLUMNS": "120"})
@@ -69,12 +70,14 @@ def test_a_terminal_alone_shows_the_tree(tmp_path: Path) -> None:
     assert "traces=otlp→http://localhost:4318/v1/traces" in shown
 
 
+@pytest.mark.slow
 def test_nobody_at_the_default_endpoint_is_not_worth_a_word(tmp_path: Path) -> None:
     """Whoever only looks at the tree is not told at the start, nor at the end, that nothing was delivered."""
     shown = on_a_terminal(SCRIPT.format(settings=""), cwd=tmp_path, environ={"NO_COLOR": "1"})
     assert "WARNING otelkit" not in shown
 
 
+@pytest.mark.slow
 def test_no_color_is_honoured(tmp_path: Path) -> None:
     """The same tree, no colour; the mark of the level is a word."""
     shown = on_a_terminal(SCRIPT.format(settings=""), cwd=tmp_path, environ={"COLUMNS": "120", "NO_COLOR": "1"})
@@ -83,6 +86,7 @@ def test_no_color_is_honoured(tmp_path: Path) -> None:
     assert not COLOUR.search(shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environ",
     [

@@ -381,6 +381,7 @@ class Mine(multiprocessing.Process):
 """
 
 
+@pytest.mark.slow
 @METHODS
 def test_a_process_runs_in_its_starters_trace(sink: Sink, tmp_path: Path, method: str) -> None:
     """By its target and by its own `run`; a spawned pool's workers live on, and are part of no trace."""

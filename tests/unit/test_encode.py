@@ -300,6 +300,7 @@ def check_scope(scoped: Any, scope: InstrumentationScope | None) -> None:
     assert pairs_of(scoped.scope.attributes) == pairs_for(scope.attributes if scope else None)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.lists(SPANS, min_size=1, max_size=4, unique_by=lambda span: (span.trace_id, span.span_id)), ATTRIBUTES)
 def test_spans_arrive_field_by_field(batch: list[ASpan], resource: dict[str, Any]) -> None:
@@ -348,6 +349,7 @@ def check_details(span: Any, details: TheDetails) -> None:
         assert link.flags == int(linked.context.trace_flags) | remote_bits
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.lists(LOGS, min_size=1, max_size=4), ATTRIBUTES)
 def test_log_records_arrive_field_by_field(batch: list[ALog], resource: dict[str, Any]) -> None:
@@ -482,6 +484,7 @@ def number(point: Any) -> float | int:
     return getattr(point, point.WhichOneof("value"))  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.lists(METRICS, min_size=1, max_size=3), SCOPES, ATTRIBUTES)
 def test_metrics_arrive_field_by_field(
@@ -771,6 +774,7 @@ def test_a_value_of_a_subclass_arrives_as_what_it_is_derived_from(value: object,
     assert pairs_of(the_span(body).attributes) == [("x", expected)]
 
 
+@pytest.mark.slow
 def test_many_different_keys_values_names_and_scopes_stay_right_over_the_caches_bounds() -> None:
     """What is thrown out of a cache is encoded again, and equally."""
     one = encoder()

@@ -145,6 +145,7 @@ def test_children_of_one_process_have_one_key_and_those_of_another_have_another(
     assert one == two != three
 
 
+@pytest.mark.slow
 def test_slots_are_the_lowest_that_no_living_process_has(member: Member, start: Start) -> None:
     """All have the first one's id; a killed one's slot is free again."""
     assert (member.group_id, member.slot, member.alone, member.slots) == ("first", 0, True, False)
@@ -177,6 +178,7 @@ def test_one_leads_until_it_is_gone(member: Member, start: Start) -> None:
     assert third.do("member.leads()") is True
 
 
+@pytest.mark.slow
 def test_ended_processes_are_counted_once_and_their_files_go(member: Member, start: Start, groups: Path) -> None:
     """Those that left, and those that were killed."""
     second, third, fourth = start("second"), start("third"), start("fourth")
@@ -256,6 +258,7 @@ def test_a_request_to_the_leader_has_a_number(member: Member, start: Start) -> N
     assert second.do("member.header.answered") == 2
 
 
+@pytest.mark.slow
 def test_a_group_that_was_left_long_ago_begins_anew(member: Member, start: Start, groups: Path, key: GroupKey) -> None:
     """Within five minutes the next process goes on with its sums: gunicorn's next worker, the next child of Celery."""
     start("second").do("write(5)")
@@ -271,6 +274,7 @@ def test_a_group_that_was_left_long_ago_begins_anew(member: Member, start: Start
     assert living.do("say()")[0] == "first"  # the second one lives
 
 
+@pytest.mark.slow
 def test_a_group_that_nobody_lives_in_is_forgotten(member: Member, start: Start, groups: Path) -> None:
     """After five minutes, sums and id included."""
     second = start("second")

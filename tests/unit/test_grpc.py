@@ -288,6 +288,7 @@ def test_a_pipeline_over_grpc_delivers_everything(tmp_path: Path) -> None:
     assert sorted(seen) == list(range(600))
 
 
+@pytest.mark.slow
 def test_without_grpcio_the_start_says_what_to_install(tmp_path: Path) -> None:
     """The application starts; the WARNING names the extra; strict raises."""
     source = """

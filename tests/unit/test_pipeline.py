@@ -458,6 +458,7 @@ def test_compressed_batches_arrive(tmp_path: Path, sink: Sink) -> None:
         assert headers["content-encoding"] == "gzip"
 
 
+@pytest.mark.slow
 def test_long_requests_are_divided(tmp_path: Path, sink: Sink) -> None:
     """Below what servers take, before compression; a collection is delivered when all of it is."""
     delivered: list[int] = []

@@ -137,6 +137,7 @@ class Flights(RuleBasedStateMachine):
         assert not list(self.folder.rglob("*.ring"))
 
 
+@pytest.mark.slow
 def test_the_file_says_who_is_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 

@@ -433,6 +433,7 @@ def test_a_watched_loop_is_freed(installed: Telemetry, close: bool) -> None:
     assert ended() is None
 
 
+@pytest.mark.slow
 def test_a_loop_at_the_address_of_an_earlier_one_is_watched() -> None:
     """Memory is used again: what was known of the loop that was there must not stand for its successor."""
     histogram = Recorded()

@@ -376,6 +376,7 @@ def test_sql_reads_and_nothing_else(shop: Backend) -> None:
     assert _select(shop, "SELECT * FROM range(5000)")["cut"] is True
 
 
+@pytest.mark.slow
 def test_what_is_new_is_told_as_it_comes(backend: Backend, tmp_path: Path) -> None:
     """Server-sent events: a trace, an error; a filter keeps the others out."""
     import threading

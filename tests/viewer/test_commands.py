@@ -22,6 +22,7 @@ def otelkit(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, env=clean_environment(), capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_tail_prints_trees_of_spans_with_their_logs(backend: Backend, tmp_path: Path) -> None:
     """As they come; a filter keeps the others out."""
     log, filtered = tmp_path / "tail.log", tmp_path / "filtered.log"
@@ -77,6 +78,7 @@ def test_a_trace_that_was_exported_is_the_same_when_it_is_imported(backend: Back
         assert imported["attributes"] == {"yes": True, "count": 5, "half": 0.5}
 
 
+@pytest.mark.slow
 def test_metrics_that_were_exported_are_the_same_when_they_are_imported(backend: Backend, tmp_path: Path) -> None:
     """Counters, gauges, histograms and summaries, with their labels, units, exemplars and temporality."""
     now_ns = time.time_ns()
@@ -130,6 +132,7 @@ def test_what_cannot_be_exported_or_imported_is_said(backend: Backend, tmp_path:
     assert "bad.jsonl:2" in finished.stderr
 
 
+@pytest.mark.slow
 def test_run_with_ui_starts_both_and_ends_both(tmp_path: Path) -> None:
     """One link is printed, the program's telemetry is there, its exit code is the command's."""
     program = tmp_path / "program.py"

@@ -166,6 +166,7 @@ def test_a_large_request_is_read_a_part_at_a_time(monkeypatch: pytest.MonkeyPatc
         assert {row[10] for row in batch.spans} == {"last"}
 
 
+@pytest.mark.slow
 def test_a_span_of_millions_of_attributes_is_rejected() -> None:
     """The others of the request are taken, one of a million distinct keys too."""
     head = sized(b"\x0a", b"1" * 16) + sized(b"\x12", b"2" * 8)

@@ -16,6 +16,7 @@ from tests.support.server import BIN, clean_environment, free_port
 from tests.viewer.backend import Backend, running_backend, span, spans_request
 
 
+@pytest.mark.slow
 def test_what_was_received_is_there_after_a_restart(tmp_path: Path) -> None:
     """Everything that was taken before SIGTERM, with what is derived from it."""
     folder = tmp_path / "telemetry"
@@ -30,6 +31,7 @@ def test_what_was_received_is_there_after_a_restart(tmp_path: Path) -> None:
         assert backend.get("traces", q="name:more")["traces"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_moved_aside_and_said(tmp_path: Path) -> None:
     """The backend starts, with what else there is."""
     folder = tmp_path / "telemetry"
@@ -64,6 +66,7 @@ def test_a_second_viewer_of_the_same_folder_says_so_and_ends(tmp_path: Path) -> 
     assert not list(folder.glob("*.corrupt*"))
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_said_with_the_variable_to_set(tmp_path: Path) -> None:
     """The next free one is used."""
     port = free_port()

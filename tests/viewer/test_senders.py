@@ -32,6 +32,7 @@ SHOP = """
 """
 
 
+@pytest.mark.slow
 def test_everything_that_otelkit_sends_is_there(backend: Backend, tmp_path: Path) -> None:
     """A trace with its log records, its exception as one group, its service."""
     run_python(SHOP, cwd=tmp_path, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": backend.url})
@@ -106,6 +107,7 @@ def test_spans_of_plain_opentelemetry_are_there(backend: Backend, tmp_path: Path
     assert found["scope"] == "plain.scope"
 
 
+@pytest.mark.slow
 def test_spans_over_grpc_are_there(backend: Backend, tmp_path: Path) -> None:
     """Of OpenTelemetry's own exporter, with gzip."""
     endpoint = backend.get("info")["otlp"]["grpc"]
@@ -115,6 +117,7 @@ def test_spans_over_grpc_are_there(backend: Backend, tmp_path: Path) -> None:
     assert listed["name"] == "outer"
 
 
+@pytest.mark.slow
 @pytest.mark.stack
 def test_what_the_collector_passes_on_is_there(backend: Backend, tmp_path: Path) -> None:
     """otelcol in front, with its own batching and compression."""
@@ -161,6 +164,7 @@ WORKERS = """
 """
 
 
+@pytest.mark.slow
 def test_each_process_of_a_service_tells_its_ledger_and_what_is_instrumented(backend: Backend, tmp_path: Path) -> None:
     """Forked children too, whose metrics are the group's; none of it is among the application's log records."""
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": backend.url, "OTELKIT_INSTRUMENT_REDIS": "off"}

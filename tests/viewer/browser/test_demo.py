@@ -92,6 +92,7 @@ def details(page: Page) -> Locator:
     return page.get_by_role("complementary", name="Details")
 
 
+@pytest.mark.slow
 def test_an_order_is_one_trace_of_two_services(open_shop: Open) -> None:
     """From the request to the last statement of the worker's task."""
     page = trace_of(open_shop(), "Place an order", 201)
@@ -101,6 +102,7 @@ def test_an_order_is_one_trace_of_two_services(open_shop: Open) -> None:
     expect(page.locator(".heading.facts")).to_contain_text("shop-worker")
 
 
+@pytest.mark.slow
 def test_the_slow_span_is_on_the_critical_path(open_shop: Open) -> None:
     """It has its time itself, and the statement before it has next to none."""
     window = open_shop()
@@ -112,6 +114,7 @@ def test_the_slow_span_is_on_the_critical_path(open_shop: Open) -> None:
     window.picture("demo-slow", page)
 
 
+@pytest.mark.slow
 def test_n_plus_one_is_one_row_with_its_mark(open_shop: Open) -> None:
     """The statement that loads each customer's reviews; what to do about it is in the details."""
     window = open_shop()
@@ -142,6 +145,7 @@ def test_an_error_has_its_exception(open_shop: Open) -> None:
     window.wrong.clear()
 
 
+@pytest.mark.slow
 def test_the_span_of_a_stream_ends_with_its_last_chunk(open_shop: Open) -> None:
     """The page says when the answer began; the request's bar spans all pages, and goes as far as the last of them."""
     window = open_shop()
@@ -156,6 +160,7 @@ def test_the_span_of_a_stream_ends_with_its_last_chunk(open_shop: Open) -> None:
     window.picture("demo-stream", page)
 
 
+@pytest.mark.slow
 def test_retries_are_one_below_the_other(open_shop: Open) -> None:
     """Three attempts at the second task of a chain, the first two with their mark, the last before the third task."""
     window = open_shop()
@@ -172,6 +177,7 @@ def test_retries_are_one_below_the_other(open_shop: Open) -> None:
     window.picture("demo-retries", page)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "theme"), [(WIDE, "light"), (WIDE, "dark"), (PHONE, "light")])
 def test_the_shops_page_is_readable(open_shop: Open, size: tuple[int, int], theme: str) -> None:
     """By axe, with answers on it, and without scrolling sideways."""
@@ -184,6 +190,7 @@ def test_the_shops_page_is_readable(open_shop: Open, size: tuple[int, int], them
     assert not window.overflows()
 
 
+@pytest.mark.slow
 def test_without_a_viewer_the_trace_s_id_stands_alone(browser: Browser, tmp_path: Path) -> None:
     """The page has no link at all, and says what to set."""
     with Sink() as sink, redis_server() as redis_url:

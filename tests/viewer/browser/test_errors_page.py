@@ -14,6 +14,7 @@ from tests.viewer.browser.telemetry import CHECKOUT, STACK, hex_span, hex_trace
 pytestmark = pytest.mark.xdist_group("viewer-browser")
 
 
+@pytest.mark.slow
 def test_a_group_has_its_stack_its_counts_and_its_newest_trace(shop: Backend, windows: Windows) -> None:
     """From the list to the group to the trace."""
     window = windows(shop)
@@ -30,6 +31,7 @@ def test_a_group_has_its_stack_its_counts_and_its_newest_trace(shop: Backend, wi
     assert page.url.endswith(f"/traces/{hex_trace(CHECKOUT)}?span={hex_span(1)}")
 
 
+@pytest.mark.slow
 def test_a_badge_counts_errors_that_nobody_has_read(empty: Backend, windows: Windows) -> None:
     """It comes by itself on any page, and is gone once the errors were looked at."""
     window = windows(empty)

@@ -44,6 +44,7 @@ def test_a_line_leads_to_its_span_and_a_span_to_its_lines(shop: Backend, windows
     expect(page.locator("[data-log]")).to_have_count(9)
 
 
+@pytest.mark.slow
 def test_new_logs_stream_in(empty: Backend, windows: Windows) -> None:
     """Without a reload."""
     window = windows(empty)

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.xdist_group("viewer-browser")
 OTHERS = ("logs", "errors", "metrics", "map", "queries", "health")
 
 
+@pytest.mark.slow
 def test_the_map_shows_who_calls_whom_and_leads_to_traces(shop: Backend, windows: Windows) -> None:
     """Callers left of whom they call; the routes below, each leading to its traces."""
     window = windows(shop)
@@ -57,6 +58,7 @@ PROCESS = """
 """
 
 
+@pytest.mark.slow
 def test_health_shows_each_process_with_its_ledger(empty: Backend, windows: Windows, tmp_path: Path) -> None:
     """What it accepted, delivered and dropped; what this viewer took in."""
     run_python(PROCESS, cwd=tmp_path, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": empty.url})
@@ -85,6 +87,7 @@ def test_a_process_without_a_ledger_is_not_said_to_lose_nothing(shop: Backend, w
     )
 
 
+@pytest.mark.slow
 def test_the_search_box_completes_what_was_received(shop: Backend, windows: Windows) -> None:
     """Keys, then operators, then values, by the keyboard alone."""
     window = windows(shop)

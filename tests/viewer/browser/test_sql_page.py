@@ -32,6 +32,7 @@ def test_a_query_is_run_kept_in_the_address_and_leads_to_traces(shop: Backend, w
     expect(page.locator("[data-span]").first).to_be_visible()
 
 
+@pytest.mark.slow
 def test_the_examples_are_answered(shop: Backend, windows: Windows) -> None:
     """Each is one click."""
     window = windows(shop)
@@ -55,6 +56,7 @@ def test_a_mistake_is_said(shop: Backend, windows: Windows) -> None:
     window.wrong = [each for each in window.wrong if "400" not in each]  # the browser's console tells of each
 
 
+@pytest.mark.slow
 def test_there_is_no_sql_beyond_loopback(windows: Windows, tmp_path: Path) -> None:
     """No tab, and its address says why."""
     with running_backend(tmp_path, "--host", "0.0.0.0", "--token", "t0ken") as backend:

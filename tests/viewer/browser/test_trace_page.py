@@ -32,6 +32,7 @@ def test_a_waterfall_shows_the_tree_the_critical_path_and_the_wait(shop: Backend
     expect(page.locator(f'[data-span="{hex_span(2)}"]')).to_contain_text("+5")
 
 
+@pytest.mark.slow
 def test_a_span_s_details_have_its_exception_attributes_events_and_logs(shop: Backend, windows: Windows) -> None:
     """Opened by a click, and by its own address."""
     window = windows(shop)
@@ -70,6 +71,7 @@ def test_repeated_queries_are_one_row_with_the_n_plus_one_mark(shop: Backend, wi
     expect(page.locator("[role=treegrid]")).to_have_attribute("aria-rowcount", "40")
 
 
+@pytest.mark.slow
 def test_five_thousand_spans_scroll_smoothly(shop: Backend, windows: Windows) -> None:
     """Only the rows in sight exist; a jump by 100 rows is less work than two frames have time for."""
     window = windows(shop)
@@ -121,6 +123,7 @@ def test_the_logs_of_a_trace_stand_beside_its_spans(shop: Backend, windows: Wind
     expect(page.get_by_role("complementary", name="Details").locator("h2")).to_have_text("POST /checkout")
 
 
+@pytest.mark.slow
 def test_a_trace_that_is_not_there_yet_appears_when_it_arrives(empty: Backend, windows: Windows) -> None:
     """A link may be followed before the last span has ended."""
     window = windows(empty)
@@ -149,6 +152,7 @@ def test_the_keyboard_walks_the_spans(shop: Backend, windows: Windows) -> None:
     expect(page).to_have_url(f"{shop.url}/traces")
 
 
+@pytest.mark.slow
 def test_a_part_of_the_time_is_dragged_over_and_stays_in_the_address(shop: Backend, windows: Windows) -> None:
     """Spans outside of it keep their rows; the keys go closer, further, on and back to the whole."""
     window = windows(shop)

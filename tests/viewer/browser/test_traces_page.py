@@ -29,6 +29,7 @@ def test_the_newest_traces_are_listed_with_their_marks(shop: Backend, windows: W
     window.picture("traces")
 
 
+@pytest.mark.slow
 def test_a_filter_is_in_the_address_and_survives_a_reload(shop: Backend, windows: Windows) -> None:
     """Typed with the slash key, shared as a link; a wrong one says where it is wrong."""
     window = windows(shop)
@@ -60,6 +61,7 @@ def test_a_wrong_filter_says_what_is_wrong(shop: Backend, windows: Windows) -> N
     window.wrong.clear()  # the browser's own line about the status 400
 
 
+@pytest.mark.slow
 def test_new_traces_stream_in_and_wait_while_paused(empty: Backend, windows: Windows) -> None:
     """Without a reload; paused, the list stands still and counts what waits; resumed, it is there."""
     window = windows(empty)
@@ -79,6 +81,7 @@ def test_new_traces_stream_in_and_wait_while_paused(empty: Backend, windows: Win
     expect(page.locator("[data-trace]").first).to_contain_text("second")
 
 
+@pytest.mark.slow
 def test_the_keyboard_walks_the_list_and_opens_a_trace(shop: Backend, windows: Windows) -> None:
     """j and k move, enter opens, esc goes back up, g and a letter change the page, ? explains."""
     window = windows(shop)
