@@ -366,11 +366,14 @@ class Model(RuleBasedStateMachine):
         self.end_one(last)
         assert segments(self.place) == []
         spans = [span.attributes["n"] for sink in self.sinks for span in sink.spans]
-        # Besides what the model makes: each start is a record.
+        # Besides what the model makes: each start is a record, and what each process tells of its telemetry.
         logs = [
             log.attributes["n"] if log.record.event_name == "said" else (log.resource["process.pid"], log.body)
             for sink in self.sinks
             for log in sink.logs
+        ]
+        logs += [
+            (told.resource["process.pid"], told.record.time_unix_nano) for sink in self.sinks for told in sink.statuses
         ]
         self.check_arrival("traces", spans, self.made["spans"])
         self.check_arrival("logs", logs, self.made["logs"])

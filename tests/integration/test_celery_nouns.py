@@ -707,7 +707,8 @@ def test_what_is_recorded_of_a_way_to_run_a_task(
             if operation == "process" and parent is not None and parent.name.startswith("publish"):
                 assert found["messaging.message.id"] == parent.attributes["messaging.message.id"]
             assert found["messaging.message.id"]
-            assert found.get("celery.task.queue.duration", 0.0) < 2, "the time until it is due is no wait"
+            if noun.name in ("countdown", "eta"):
+                assert found.get("celery.task.queue.duration", 0.0) < 2, "the time until it is due is no wait"
             events = [(event.name, attributes(event.attributes)) for event in span.span.events]
             asked_again = found.get("celery.task.state") == "RETRY"
             assert (("retry", {"error.type": "ConnectionError"}) in events) == asked_again
