@@ -29,7 +29,7 @@ def hash_of(pair: str) -> int:
 
 def hashes_of(pairs: Iterable[str]) -> list[int]:
     """The distinct hashes of a block's attributes."""
-    found = {crc32(pair.encode("utf-8", "replace")) or 1 for pair in pairs}
+    found = set(map(hash_of, pairs))
     return list(found) if len(found) <= _MOST_HASHES else [ANYTHING]
 
 
