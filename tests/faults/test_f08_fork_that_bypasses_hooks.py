@@ -14,6 +14,15 @@ from tests.support.sink import Sink
 PROGRAM = """
 import ctypes, os, sys, time, otelkit
 from opentelemetry import trace
+
+def rest():
+    # Until the other threads have nothing to do: who waits for the interpreter's lock at such a fork is counted as
+    # waiting in the child too, where it is not, and the child's threads hang, with any library.
+    others_s, until = -1.0, time.monotonic() + 20
+    while abs(others_s - (others_s := time.process_time() - time.thread_time())) > 0.0005:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
 otelkit.bootstrap("forks")
 if {emits}:  # a fork that Python is not told of does not wait for otelkit's threads to have imported what they need
     with otelkit.span("first"): pass
@@ -24,6 +33,7 @@ for number in range(9 * {emits}):
     otelkit.count("made")
 children = []
 for number in range(3):
+    rest()
     child = ctypes.PyDLL(None).fork()  # PyDLL: with the interpreter's lock, as the server that embeds it forks
     if child == 0:
         {work}

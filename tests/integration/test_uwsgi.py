@@ -41,6 +41,7 @@ def app(environ, start_response):
     return [body]
 """
 REQUESTS = 40
+HOOKS = ["--enable-threads", "--py-call-uwsgi-fork-hooks"]
 LOADING_S = 60.0
 
 
@@ -80,7 +81,7 @@ def check_arrived(sink: Sink, pids: set[int]) -> None:
     assert sink.total("visits") == REQUESTS
 
 
-@pytest.mark.parametrize("threads", [[], ["--enable-threads"]], ids=["no threads", "threads"])
+@pytest.mark.parametrize("threads", [[], ["--enable-threads"], HOOKS], ids=["no threads", "threads", "fork hooks"])
 @pytest.mark.parametrize("apps", [[], ["--lazy-apps"]], ids=["before the fork", "lazy-apps"])
 @pytest.mark.slow
 def test_every_record_of_its_requests_arrives(sink: Sink, tmp_path: Path, apps: list[str], threads: list[str]) -> None:
@@ -91,11 +92,14 @@ def test_every_record_of_its_requests_arrives(sink: Sink, tmp_path: Path, apps: 
     assert list(pages(tmp_path / "state")) == []
 
 
+@pytest.mark.parametrize("threads", [["--enable-threads"], HOOKS], ids=["threads", "fork hooks"])
 @pytest.mark.parametrize("apps", [[], ["--lazy-apps"]], ids=["before the fork", "lazy-apps"])
 @pytest.mark.slow
-def test_with_threads_enabled_they_arrive_meanwhile(sink: Sink, tmp_path: Path, apps: list[str]) -> None:
+def test_with_threads_enabled_they_arrive_meanwhile(
+    sink: Sink, tmp_path: Path, apps: list[str], threads: list[str]
+) -> None:
     """Without them uWSGI keeps the interpreter to itself between requests."""
-    with served(sink, tmp_path, [*apps, "--enable-threads"], {**FAST, **PATIENT}) as pids:
+    with served(sink, tmp_path, [*apps, *threads], {**FAST, **PATIENT}) as pids:
         sink.wait_for(lambda: len(sink.named("work")) == REQUESTS, f"{REQUESTS} spans")
         sink.wait_for(lambda: sink.total("visits") == REQUESTS, f"{REQUESTS} visits")
     check_arrived(sink, pids)
