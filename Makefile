@@ -42,7 +42,7 @@ lint: $(DEV)
 
 # Every part takes about a quarter of an hour, but for the soak (half an hour), which runs only when it is named. The
 # peers' environments (benchmarks/.env-*) are made in the first run.
-bench: $(DEMO)
+bench: $(DEV)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 # The reference, from the code's own tables.

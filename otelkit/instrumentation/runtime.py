@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import os
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -17,14 +16,10 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 from otelkit import semconv
 from otelkit.instrumentation import instruments
 from otelkit.instrumentation.loop_timers import INTERVAL_S, LoopTimers
+from otelkit.instrumentation.process import this_process
 
 if TYPE_CHECKING:
-    # Either takes longer to import than this package: they wait until the first reading and the first loop.
-    import asyncio
-
-    import psutil
-
-Read = Callable[["psutil.Process"], Iterable[Observation]]
+    import asyncio  # takes longer to import than this package: with the first loop
 
 _installed: LoopLag | None = None
 _beside: LoopTimers | None = None
@@ -38,8 +33,15 @@ def install(meter: Meter) -> Callable[[], None]:
     left alone from its next timer on. To call it twice does no harm.
     """
     global _installed
-    readings = _Readings()
-    for metric, read in _PROCESS_READS:
+    readings, process = _Readings(), this_process()
+    instruments.observe(meter, semconv.PROCESS_CPU_TIME, [readings.cpu_time])
+    for metric, read in (
+        (semconv.PROCESS_MEMORY_USAGE, process.resident_bytes),
+        (semconv.PROCESS_MEMORY_VIRTUAL, process.virtual_bytes),
+        (semconv.PROCESS_THREAD_COUNT, process.threads),
+        (semconv.PROCESS_DESCRIPTORS, process.descriptors),
+        (semconv.PROCESS_UPTIME, process.uptime_s),
+    ):
         instruments.observe(meter, metric, [readings.of_process(read)])
     for metric, statistic in _COLLECTOR_STATISTICS:
         instruments.observe(meter, metric, [readings.of_collector(statistic)])
@@ -109,17 +111,20 @@ class _Readings:
 
     def __init__(self) -> None:
         self.stopped = False
-        self._process: tuple[int, psutil.Process] | None = None
 
-    def of_process(self, read: Read) -> instruments.Callback:
+    def cpu_time(self, _: CallbackOptions) -> Iterable[Observation]:
+        if self.stopped:
+            return ()
+        times = os.times()
+        return (Observation(times.user, {"cpu.mode": "user"}), Observation(times.system, {"cpu.mode": "system"}))
+
+    def of_process(self, read: Callable[[], float]) -> instruments.Callback:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
             if self.stopped:
                 return ()
-            import psutil
-
             try:
-                return read(self._current_process())
-            except (psutil.Error, OSError):
+                return (Observation(read()),)
+            except OSError:
                 return ()
 
         return observe
@@ -135,52 +140,7 @@ class _Readings:
 
         return observe
 
-    def _current_process(self) -> psutil.Process:
-        pid = os.getpid()
-        known = self._process
-        if known is None or known[0] != pid:
-            import psutil
 
-            known = self._process = (pid, psutil.Process(pid))
-        return known[1]
-
-
-def _cpu_time(process: psutil.Process) -> Iterable[Observation]:
-    times = process.cpu_times()
-    return (
-        Observation(times.user, {"cpu.mode": "user"}),
-        Observation(times.system, {"cpu.mode": "system"}),
-    )
-
-
-def _memory_usage(process: psutil.Process) -> Iterable[Observation]:
-    return (Observation(process.memory_info().rss),)
-
-
-def _memory_virtual(process: psutil.Process) -> Iterable[Observation]:
-    return (Observation(process.memory_info().vms),)
-
-
-def _thread_count(process: psutil.Process) -> Iterable[Observation]:
-    return (Observation(process.num_threads()),)
-
-
-def _descriptors(process: psutil.Process) -> Iterable[Observation]:
-    return (Observation(process.num_fds()),)
-
-
-def _uptime(process: psutil.Process) -> Iterable[Observation]:
-    return (Observation(max(0.0, time.time() - process.create_time())),)
-
-
-_PROCESS_READS: tuple[tuple[semconv.Metric, Read], ...] = (
-    (semconv.PROCESS_CPU_TIME, _cpu_time),
-    (semconv.PROCESS_MEMORY_USAGE, _memory_usage),
-    (semconv.PROCESS_MEMORY_VIRTUAL, _memory_virtual),
-    (semconv.PROCESS_THREAD_COUNT, _thread_count),
-    (semconv.PROCESS_DESCRIPTORS, _descriptors),
-    (semconv.PROCESS_UPTIME, _uptime),
-)
 _COLLECTOR_STATISTICS = (
     (semconv.CPYTHON_GC_COLLECTIONS, "collections"),
     (semconv.CPYTHON_GC_COLLECTED, "collected"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-import sysconfig
 from collections import Counter
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -17,9 +16,6 @@ from types import FrameType, TracebackType
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 _MOST_FRAMES = 10_000
 _MOST_CAUSES = 10
-_LIBRARIES = tuple(
-    {path for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_paths().get(name))}
-)
 _OURS = f"{Path(__file__).resolve().parents[1]}/"
 _PASSED_THROUGH = (_OURS, contextlib.__file__, functools.__file__)
 """What stands between a function and its caller and is neither's: decorators."""
@@ -37,9 +33,16 @@ def type_name(error: BaseException | type[BaseException]) -> str:
 
 def in_application(file: str) -> bool:
     """Whether a frame's file is the application's own: neither the standard library's nor an installed package's."""
-    return (
-        not file.startswith((*_LIBRARIES, _OURS, "<")) and "site-packages" not in file and "dist-packages" not in file
-    )
+    return not file.startswith(_not_the_applications()) and "site-packages" not in file and "dist-packages" not in file
+
+
+@functools.cache
+def _not_the_applications() -> tuple[str, ...]:
+    import sysconfig  # reads how Python was built, which a process that asks for no place need not
+
+    paths = sysconfig.get_paths()
+    libraries = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib") if paths.get(name)}
+    return (*libraries, _OURS, "<")
 
 
 def fingerprint(error: BaseException) -> str:
