@@ -44,6 +44,7 @@ NEEDED = (
 WITH_LOWEST = "3.10"
 # Beside the lowest of what pyproject.toml names: what that can be combined with.
 BESIDE_LOWEST = (
+    "psutil==5.9",  # needed elsewhere than on Linux, and tried here
     "kombu==5.3.4",  # Celery 5.4's lowest; a newer one wants a newer redis than 5
     "starlette==0.37.2",  # FastAPI 0.115's lowest
     "websockets==13.0",  # uvicorn 0.30 imports what later ones have deprecated
