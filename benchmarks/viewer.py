@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import http.client
+import itertools
 import json
 import os
 import random
@@ -31,15 +32,19 @@ from tests.viewer.backend import Backend, running_backend
 
 SPANS = 512
 SPANS_A_TRACE = 8
+USERS = [random.randrange(100_000) for _ in range(20 * SPANS)]
 _QUESTIONS = {
     "list of traces": "traces",
     "RED by route": "red",
     "service map": "map",
     "errors": "errors",
     "statements": "queries",
-    "attribute, last hour": "traces?q=user.id:4711",
+    "attribute": f"traces?q=user.id:{USERS[4711]}",
+    "attribute, nobody has it": "traces?q=user.id:100000",
     "slow requests": "traces?q=duration%3E95ms+kind:server",
 }
+_SCANNED = "search/traces?q=user.id:100000*"
+"""Part of a value, which nobody has: everything is looked through."""
 
 
 def _attribute(key: str, value: str | int) -> bytes:
@@ -66,7 +71,7 @@ def _rest(place: int) -> bytes:
         "client.address": "127.0.0.1",
         "network.protocol.version": "1.1",
         "plan": "pro",
-        "user.id": random.randrange(100_000),
+        "user.id": USERS[place],
     }
     name = sized(b"\x2a", utf8(f"GET /orders/{place % 30}" if server else "SELECT"))
     status = sized(b"\x7a", b"\x18\x02") if place % 100 == 0 else b""
@@ -74,7 +79,7 @@ def _rest(place: int) -> bytes:
     return name + kind + b"".join(_attribute(key, value) for key, value in attributes.items()) + status
 
 
-RESTS = [_rest(place) for place in range(SPANS * 20)]
+RESTS = [_rest(place) for place in range(len(USERS))]
 RESOURCE = sized(b"\x0a", sized(b"\x0a", sized(b"\x0a", b"service.name") + sized(b"\x12", sized(b"\x0a", b"bench"))))
 
 
@@ -147,6 +152,17 @@ def ask(backend: Backend, question: str) -> tuple[float, Any]:
     return sorted(times)[1], found
 
 
+def search(backend: Backend) -> tuple[float, float, float]:
+    """How long a search through everything takes until its first line and its last, and the longest wait for one, in
+    ms.
+    """
+    began = time.perf_counter()
+    with urllib.request.urlopen(f"{backend.url}/api/v1/{_SCANNED}", timeout=60) as answer:
+        times = [began, *(time.perf_counter() for _ in answer)]
+    longest = max(later - earlier for earlier, later in itertools.pairwise(times))
+    return (times[1] - began) * 1000, (times[-1] - began) * 1000, longest * 1000
+
+
 def measure(backend: Backend, already: int, seconds: float, most: int) -> dict[str, float]:
     """Sends for so long or so many, waits until all is written, and asks: what was measured, by name with its unit."""
     viewer = psutil.Process(backend.process.pid)
@@ -168,6 +184,7 @@ def measure(backend: Backend, already: int, seconds: float, most: int) -> dict[s
     }
     for name, question in _QUESTIONS.items():
         found[f"{name}, ms"] = ask(backend, question)[0]
+    found["all, first line, ms"], found["all, last line, ms"], found["all, longest wait, ms"] = search(backend)
     trace_id = ask(backend, "traces?limit=1")[1]["traces"][0]["trace_id"]
     found["a trace by its id, ms"] = ask(backend, f"traces/{trace_id}")[0]
     return found
@@ -189,7 +206,7 @@ def main() -> None:
             measured.append(measure(backend, already, seconds, spans - already))
         print(f"events of the live page: {page.events}")
     for name in measured[0]:
-        print(f"{name:>26}", *(f"{each[name]:>10,.0f}" for each in measured))
+        print(f"{name:>28}", *(f"{each[name]:>10,.0f}" for each in measured))
 
 
 if __name__ == "__main__":

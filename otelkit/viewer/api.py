@@ -6,6 +6,8 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import duckdb
@@ -14,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from otelkit.viewer.filter import LONGEST, FilterError, parse
+from otelkit.viewer.filter import LONGEST, And, FilterError, parse
+from otelkit.viewer.filter_sql import condition
 from otelkit.viewer.reading import (
     completion,
     errors,
@@ -30,7 +33,8 @@ from otelkit.viewer.reading import (
     trace,
     traces,
 )  # fmt: skip
-from otelkit.viewer.reading.asking import LATEST_NS, MOST_ROWS, Cursor, Question, reading
+from otelkit.viewer.reading.asking import LATEST_NS, MOST_ROWS, TOO_LARGE, TOO_LONG, Cursor, Question, reading
+from otelkit.viewer.searching import Search, SearchAnswer
 from otelkit.viewer.store import Store
 
 _CURSOR = re.compile(r"\d{1,19}(-[0-9a-f]{1,32})?")
@@ -106,9 +110,9 @@ def answering(answer: Answer) -> Callable[[Request], Response]:
         except Refused as error:
             return error_answer(str(error), error.status)
         except duckdb.InterruptException:
-            return error_answer("this takes too long: ask for a shorter time", 503)
+            return error_answer(TOO_LONG, 503)
         except duckdb.OutOfMemoryException:
-            return error_answer("this needs too much memory: ask for a shorter time", 503)
+            return error_answer(TOO_LARGE, 503)
 
     return endpoint
 
@@ -127,12 +131,16 @@ def _trace(cursor: Cursor, request: Request) -> Any:
     return found
 
 
-def _logs(cursor: Cursor, request: Request) -> Any:
+def question_of_logs(request: Request) -> Question:
+    """The same, with those that logs have.
+
+    Raises Refused and FilterError.
+    """
     asked = question(request)
     more = [f"{key}:{value}" for key in ("trace", "span") if (value := request.query_params.get(key))]
     if severity := request.query_params.get("severity"):
         more.append(f"severity>={severity}")
-    return logs.logs(cursor, asked, parse(" ".join(more)))
+    return replace(asked, filter=And((asked.filter, parse(" ".join(more)))))
 
 
 def _error(cursor: Cursor, request: Request) -> Any:
@@ -231,6 +239,32 @@ def export_lines(request: Request) -> Response:
     return StreamingResponse(lines, media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
 
 
+def searching(search: Callable[[Request], Search]) -> Callable[[Request], Response]:
+    """An endpoint that answers a list as it is found."""
+
+    def endpoint(request: Request) -> Response:
+        try:
+            return SearchAnswer(request.app.state.searches, search(request))
+        except FilterError as error:
+            return error_answer(str(error), 400, error.at)
+        except Refused as error:
+            return error_answer(str(error), error.status)
+
+    return endpoint
+
+
+def _search_traces(request: Request) -> Search:
+    asked = question(request)
+    condition(asked.filter, "spans")  # whether it can be searched for, before the answer begins
+    return partial(traces.found_traces, question=asked)
+
+
+def _search_logs(request: Request) -> Search:
+    asked = question_of_logs(request)
+    condition(asked.filter, "logs")
+    return partial(logs.found_logs, question=asked)
+
+
 def not_found(request: Request) -> Response:
     """What no endpoint is at."""
     return error_answer("there is no such endpoint: docs/viewer/api.md lists them", 404)
@@ -240,7 +274,7 @@ ANSWERS: dict[str, Answer] = {
     "services": lambda cursor, request: services.services(cursor),
     "traces": lambda cursor, request: traces.traces(cursor, question(request)),
     "traces/{trace_id}": _trace,
-    "logs": _logs,
+    "logs": lambda cursor, request: logs.logs(cursor, question_of_logs(request)),
     "metrics": lambda cursor, request: metrics.metrics(cursor),
     "metrics/{name:path}": _metric,
     "red": _red,
@@ -252,6 +286,8 @@ ANSWERS: dict[str, Answer] = {
     "errors/{fingerprint}": _error,
 }
 
+SEARCHES: dict[str, Callable[[Request], Search]] = {"traces": _search_traces, "logs": _search_logs}
+
 
 def routes() -> list[BaseRoute]:
     """Everything under /api/v1."""
@@ -259,6 +295,7 @@ def routes() -> list[BaseRoute]:
         Route("/api/v1/info", info),
         Route("/api/v1/live", live),
         Route("/api/v1/export", export_lines),
+        *(Route(f"/api/v1/search/{name}", searching(search)) for name, search in SEARCHES.items()),
         Route("/api/v1/sql", run_sql, methods=["POST"]),
         *(Route(f"/api/v1/{path}", answering(answer)) for path, answer in ANSWERS.items()),
         Route("/api/{path:path}", not_found),

@@ -26,6 +26,7 @@ from otelkit.viewer import api, otlp_http
 from otelkit.viewer.connections import PatientProtocol
 from otelkit.viewer.live import Live
 from otelkit.viewer.receive import Receiver
+from otelkit.viewer.searching import Searches
 from otelkit.viewer.security import Guarded
 from otelkit.viewer.store import Bounds, Store
 from otelkit.viewer.writer import Writer
@@ -120,10 +121,11 @@ class Backend:
         self.live = Live(self.store, self._stats)
         self.writer = Writer(self.store, most_bytes=_MOST_WAITING_BYTES, say=say, written=self.live.written)
         self.receiver = Receiver(self.writer)
+        self.searches = Searches(self.store)
         self.app = Starlette(routes=self._routes())
         state = self.app.state
         state.store, state.receiver, state.live, state.info = self.store, self.receiver, self.live, self.info
-        state.dropped = self._dropped
+        state.searches, state.dropped = self.searches, self._dropped
         port = listening.getsockname()[1]
         self.url = f"http://{_shown_host(options.host)}:{port}"
         self._grpc, grpc_port = self._start_grpc()
@@ -176,6 +178,7 @@ class Backend:
         self.receiver.executor.shutdown()
         self.writer.close()
         self.live.close()
+        self.searches.close()
         self.store.close()
 
     def _stats(self) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from otelkit.viewer.store import Store
 
 MOST_ROWS = 500
 LATEST_NS = (1 << 62) - 1
-_LONGEST_S = 20.0
+LONGEST_S = 20.0
+TOO_LONG = "this takes too long: ask for a shorter time"
+TOO_LARGE = "this needs too much memory: ask for a shorter time"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,39 +35,50 @@ class Cursor:
     """A reader's connection."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
+        self.connection = connection
+        self._stopped = False
 
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The rows as dictionaries."""
-        found = self._connection.execute(statement, list(parameters))
+        found = self._execute(statement, parameters)
         names = [column[0] for column in found.description or ()]
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
     def one(self, statement: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...]:
         """The only row."""
-        row = self._connection.execute(statement, list(parameters)).fetchone()
+        row = self._execute(statement, parameters).fetchone()
         return tuple(row) if row is not None else ()
+
+    def _execute(self, statement: str, parameters: Sequence[Any]) -> duckdb.DuckDBPyConnection:
+        if self._stopped:
+            raise duckdb.InterruptException("stopped")
+        return self.connection.execute(statement, list(parameters))
+
+    def stop(self) -> None:
+        """Ends the statement that runs, and each one after it, with duckdb.InterruptException; from any thread."""
+        self._stopped = True  # first: between two statements DuckDB forgets that it was interrupted
+        self.connection.interrupt()
 
 
 @contextmanager
 def reading(store: Store) -> Iterator[Cursor]:
-    """A cursor for one question; a statement that takes too long is interrupted (duckdb.InterruptException)."""
-    with reading_connection(store) as connection:
-        yield Cursor(connection)
+    """A cursor for one question, which is stopped when it takes too long (duckdb.InterruptException)."""
+    cursor = Cursor(store.cursor())
+    timer = threading.Timer(LONGEST_S, cursor.stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield cursor
+    finally:
+        timer.cancel()
+        cursor.connection.close()
 
 
 @contextmanager
 def reading_connection(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
     """As `reading`, the connection itself."""
-    connection = store.cursor()
-    timer = threading.Timer(_LONGEST_S, connection.interrupt)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield connection
-    finally:
-        timer.cancel()
-        connection.close()
+    with reading(store) as cursor:
+        yield cursor.connection
 
 
 def ms(ns: int | None) -> float | None:

@@ -3,37 +3,40 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from otelkit.delivery.telling import STATUS_EVENT
-from otelkit.viewer.filter import EVERYTHING, And, Filter
+from otelkit.viewer.filter import Filter
 from otelkit.viewer.filter_sql import condition
 from otelkit.viewer.reading.asking import Cursor, Question, ms
+from otelkit.viewer.reading.backwards import Listing, begin, search, together
 
 COLUMNS = "id, time_ns, severity, severity_text, body, service, trace_id, span_id, event_name, scope, attributes"
 
 
-def logs(cursor: Cursor, question: Question, also: Filter = EVERYTHING) -> dict[str, Any]:
-    """A page of log records that match both filters, and the cursor of the next one."""
-    found = And((question.filter, also))
-    sql, values = condition(found, "logs")
-    sql += unless_asked(found)
-    if question.before:
-        time_ns, _, number = question.before.partition("-")
-        sql += " AND (time_ns < ? OR time_ns = ? AND id < ?)"
-        values += [int(time_ns), int(time_ns), int(number) if number.isdigit() else 0]
-    rows = cursor.rows(
-        f"SELECT {COLUMNS} FROM viewer.logs WHERE time_ns >= ? AND time_ns <= ? AND {sql}"
-        f" ORDER BY time_ns DESC, id DESC LIMIT {question.limit + 1}",
-        [question.from_ns, question.to_ns, *values],
-    )
-    more = len(rows) > question.limit
-    page = rows[: question.limit]
-    last = page[-1] if page else None
-    return {
-        "logs": [shown(row) for row in page],
-        "next": f"{last['time_ns']}-{last['id']}" if last and more else None,
-    }
+def logs(cursor: Cursor, question: Question) -> dict[str, Any]:
+    """A page of log records, and the cursor of the next one."""
+    return together(_LISTING, found_logs(cursor, question))
+
+
+def found_logs(cursor: Cursor, question: Question) -> Iterator[dict[str, Any]]:
+    """The same page in parts, as it is found."""
+    sql, values = condition(question.filter, "logs")
+    sql += unless_asked(question.filter)
+    first_ns, last_id = begin(question)
+    if last_id.isdigit():
+        sql += " AND (time_ns < ? OR id < ?)"
+        values += [first_ns, int(last_id)]
+
+    def look(floor_ns: int, to_ns: int) -> list[dict[str, Any]]:
+        return cursor.rows(
+            f"SELECT {COLUMNS} FROM viewer.logs WHERE time_ns >= ? AND time_ns <= ? AND {sql}"
+            f" ORDER BY time_ns DESC, id DESC LIMIT {question.limit + 1}",
+            [floor_ns, to_ns, *values],
+        )
+
+    yield from search(cursor, _LISTING, question, look)
 
 
 def unless_asked(found: Filter) -> str:
@@ -58,3 +61,6 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
         "scope": row["scope"],
         "attributes": json.loads(row["attributes"]),
     }
+
+
+_LISTING = Listing("logs", "logs", "time_ns", lambda row: str(row["id"]), shown)

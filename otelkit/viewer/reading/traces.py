@@ -6,21 +6,19 @@ parts are put together here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from otelkit.viewer.filter import EVERYTHING, Filter
 from otelkit.viewer.filter_sql import STATUSES, condition, of_trace
-from otelkit.viewer.reading.asking import Cursor, Question, ms
+from otelkit.viewer.reading.asking import LATEST_NS, Cursor, Question, ms
+from otelkit.viewer.reading.backwards import Listing, begin, search, together
 from otelkit.viewer.reading.candidates import candidates
 from otelkit.viewer.rollups import N_PLUS_ONE
 
-_FIRST_PARTS = 2_000
-"""Of traces: how far back the first look goes; each further one goes back eightfold."""
-_WIDER = 8
 _OLDER_NS = 600_000_000_000
 _FEW_BLOCKS = 1_000
-"""Looked through at once, instead of the newest first and all from the start where a page is not full."""
+"""Looked through at once, instead of the newest first."""
 
 _SUMMARIES = """
     SELECT trace_id, min(start_ns) AS start_ns, max(end_ns) AS end_ns, sum(spans)::BIGINT AS spans,
@@ -45,35 +43,20 @@ class _OfSpans(NamedTuple):
 
 def traces(cursor: Cursor, question: Question) -> dict[str, Any]:
     """A page of traces, and the cursor of the next one."""
-    last_ns, _, last_id = (question.before or "").partition("-")
-    before = (min(int(last_ns), question.to_ns), last_id) if last_ns else (question.to_ns, "")
-    found: list[dict[str, Any]] = []
+    return together(_LISTING, found_traces(cursor, question))
+
+
+def found_traces(cursor: Cursor, question: Question) -> Iterator[dict[str, Any]]:
+    """The same page in parts, as it is found."""
     conditions = _conditions(cursor, question.filter)
     few = all(each.blocks is not None and len(each.blocks) <= _FEW_BLOCKS for each in conditions)
-    newest_ns, oldest_ns = cursor.one(
-        "SELECT max(start_ns), min(start_ns) FROM viewer.trace_parts WHERE start_ns <= ? AND start_ns >= ?",
-        (before[0], question.from_ns),
-    )
-    first_ns = oldest_ns
-    if not (conditions and few):
-        (first_ns,) = cursor.one(
-            "SELECT min(start_ns) FROM (SELECT start_ns FROM viewer.trace_parts WHERE start_ns <= ? AND start_ns >= ?"
-            f" ORDER BY start_ns DESC LIMIT {_FIRST_PARTS})",
-            (before[0], question.from_ns),
-        )
-    window_ns = newest_ns - first_ns + 1 if newest_ns is not None else 0
-    while newest_ns is not None and len(found) <= question.limit:
-        floor_ns = max(newest_ns - window_ns, oldest_ns)
-        found = _within(cursor, question, conditions, floor_ns, before)
-        if floor_ns == oldest_ns:
-            break
-        window_ns *= _WIDER
-    more = len(found) > question.limit
-    page = found[: question.limit]
-    return {
-        "traces": [_shown(each) for each in page],
-        "next": f"{page[-1]['start_ns']}-{page[-1]['trace_id'].hex()}" if more else None,
-    }
+    first = begin(question)
+
+    def look(floor_ns: int, to_ns: int) -> list[dict[str, Any]]:
+        before = first if to_ns == first[0] else (to_ns, "")
+        return _within(cursor, conditions, floor_ns, before, question.limit + 1)
+
+    yield from search(cursor, _LISTING, question, look, at_once=bool(conditions) and few)
 
 
 def matching(cursor: Cursor, ids: Sequence[bytes], found: Filter, floor_ns: int) -> list[dict[str, Any]]:
@@ -82,7 +65,7 @@ def matching(cursor: Cursor, ids: Sequence[bytes], found: Filter, floor_ns: int)
     What of them is older than ten minutes before is left out: the whole of the table would have to be looked at.
     """
     if found != EVERYTHING:
-        sql, values = _matched(_conditions(None, found), floor_ns)
+        sql, values = _matched(_conditions(None, found), floor_ns, LATEST_NS)
         rows = cursor.rows(
             "SELECT DISTINCT trace_id FROM viewer.trace_parts"
             f" WHERE start_ns >= ? AND trace_id IN (SELECT unnest(?)) AND {sql}",
@@ -93,11 +76,11 @@ def matching(cursor: Cursor, ids: Sequence[bytes], found: Filter, floor_ns: int)
 
 
 def _within(
-    cursor: Cursor, question: Question, conditions: Sequence[_OfSpans], floor_ns: int, before: tuple[int, str]
+    cursor: Cursor, conditions: Sequence[_OfSpans], floor_ns: int, before: tuple[int, str], most: int
 ) -> list[dict[str, Any]]:
-    """Up to one more trace than a page has, of those that started in a span of time; newest first."""
-    sql, values = _matched(conditions, floor_ns)
-    window = 4 * question.limit + 4
+    """Of the traces that started in a span of time so many; newest first."""
+    sql, values = _matched(conditions, floor_ns, _last_ns(cursor, floor_ns, before[0]) if conditions else 0)
+    window = 4 * most
     while True:
         parts = cursor.rows(
             "SELECT trace_id, start_ns FROM viewer.trace_parts"
@@ -112,9 +95,19 @@ def _within(
         least_ns += not whole
         kept = [each for each in found if each["start_ns"] >= least_ns]
         kept = [each for each in kept if (-each["start_ns"], each["trace_id"].hex()) > (-before[0], before[1])]
-        if whole or len(kept) > question.limit:
-            return sorted(kept, key=lambda each: (-each["start_ns"], each["trace_id"]))[: question.limit + 1]
+        if whole or len(kept) >= most:
+            return sorted(kept, key=lambda each: (-each["start_ns"], each["trace_id"]))[:most]
         window *= 4
+
+
+def _last_ns(cursor: Cursor, floor_ns: int, to_ns: int) -> int:
+    """When the last span ends of the traces that have a part that started in a span of time."""
+    (found,) = cursor.one(
+        "SELECT max(end_ns) FROM viewer.trace_parts WHERE start_ns >= ? AND trace_id IN"
+        " (SELECT trace_id FROM viewer.trace_parts WHERE start_ns BETWEEN ? AND ?)",
+        [floor_ns, floor_ns, to_ns],
+    )
+    return int(found or 0)
 
 
 def _conditions(cursor: Cursor | None, found: Filter) -> list[_OfSpans]:
@@ -130,14 +123,14 @@ def _conditions(cursor: Cursor | None, found: Filter) -> list[_OfSpans]:
     ]
 
 
-def _matched(conditions: Sequence[_OfSpans], floor_ns: int) -> tuple[str, list[Any]]:
-    """A condition on the parts of traces: that the spans of their trace match."""
+def _matched(conditions: Sequence[_OfSpans], floor_ns: int, last_ns: int) -> tuple[str, list[Any]]:
+    """A condition on the parts of traces: that the spans of their trace match, which start in a span of time."""
     parts, values = ["true"], []
     for each in conditions:
         among = "" if each.blocks is None else "block IN (SELECT unnest(?)) AND "
-        spans = f"SELECT trace_id FROM viewer.spans WHERE start_ns >= ? AND {among}{each.sql}"
+        spans = f"SELECT trace_id FROM viewer.spans WHERE start_ns BETWEEN ? AND ? AND {among}{each.sql}"
         parts.append(f"trace_id {'' if each.wanted else 'NOT '}IN ({spans})")
-        values += [floor_ns, *([] if each.blocks is None else [each.blocks]), *each.values]
+        values += [floor_ns, last_ns, *([] if each.blocks is None else [each.blocks]), *each.values]
     return " AND ".join(parts), values
 
 
@@ -166,3 +159,6 @@ def _shown(found: dict[str, Any]) -> dict[str, Any]:
         "http_status": head["http_status"],
         "n_plus_one": found["n_plus_one"],
     }
+
+
+_LISTING = Listing("traces", "trace_parts", "start_ns", lambda row: row["trace_id"].hex(), _shown)

@@ -17,28 +17,43 @@ export class ApiError extends Error {
 
 /** `body` makes it a POST. */
 export async function ask(path, params = {}, { signal, body } = {}) {
-  let response;
-  try {
-    response = await fetch(url(`/api/v1/${path}`, params), {
-      signal, headers: { Accept: "application/json" },
-      ...(body && { method: "POST", body: JSON.stringify(body) }),
-    });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new ApiError("The viewer does not answer. Is otelkit ui still running?", 0);
-  }
-  let answer = null;
-  try {
-    answer = await response.json();
-  } catch {
-    // Said below with the status.
-  }
-  if (!response.ok || answer === null) {
-    const { message, at } = answer?.error ?? {};
-    throw new ApiError(message ?? `The viewer answered ${response.status}.`, response.status, at);
-  }
+  const response = await answered(path, params, { signal, ...(body && { method: "POST", body: JSON.stringify(body) }) });
+  const answer = await parsed(response);
   if (path === "info") skew = answer.now_ms - Date.now();
   return answer;
+}
+
+/** Asks for what comes in parts, one line of JSON each: `onPart` is called with each as it comes. */
+export async function askParts(path, params, onPart, { signal }) {
+  const response = await answered(path, params, { signal });
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read().catch(unreachable);
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    for (const line of lines) onPart(JSON.parse(line));
+  }
+}
+
+async function answered(path, params, options) {
+  const response = await fetch(url(`/api/v1/${path}`, params), { headers: { Accept: "application/json" }, ...options }).catch(unreachable);
+  if (!response.ok) await parsed(response);
+  return response;
+}
+
+/** The answer as JSON; throws what the backend says is wrong. */
+async function parsed(response) {
+  const answer = await response.json().catch(() => null); // said below with the status
+  if (response.ok && answer !== null) return answer;
+  const { message, at } = answer?.error ?? {};
+  throw new ApiError(message ?? `The viewer answered ${response.status}.`, response.status, at);
+}
+
+function unreachable(error) {
+  if (error.name === "AbortError") throw error;
+  throw new ApiError("The viewer does not answer. Is otelkit ui still running?", 0);
 }
 
 /**

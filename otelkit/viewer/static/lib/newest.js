@@ -1,26 +1,17 @@
 // The newest of a list, streaming in, with a pause: new ones then wait until it goes on.
-import { useEffect, useState } from "./html.js";
-import { ask, useAsk } from "./api.js";
+import { useState } from "./html.js";
 import { useBatches, useLive } from "./live.js";
+import { useSearch } from "./search.js";
 
 /**
- * Asks `/api/v1/<path>` for `asked`, and streams what comes after it by `kind` while `live` (a filter) takes it. Elements are
- * told apart by their `id`, sorted by their `time`, both names of fields; no more than `most` are held.
+ * Searches `/api/v1/search/<path>` for `asked`, and streams what comes after it by `kind` while `live` (a filter) takes it.
+ * Elements are told apart by their `id`, sorted by their `time`, both names of fields; no more than `most` are held.
  */
 export function useNewest(path, { asked, live, kind, id, time, most }) {
-  const { data, error, loading, again } = useAsk(path, asked);
   const [items, setItems] = useState([]);
-  const [next, setNext] = useState(null);
   const [paused, setPaused] = useState(false);
   const [waiting, setWaiting] = useState([]);
   const [fresh, setFresh] = useState(() => new Set());
-
-  useEffect(() => {
-    setItems(data?.[path] ?? []);
-    setNext(data?.next ?? null);
-    setWaiting([]);
-    setFresh(new Set());
-  }, [data]);
 
   /** Newer ones on top, each once, as it was told last. */
   const merged = (old, more) => {
@@ -28,6 +19,17 @@ export function useNewest(path, { asked, live, kind, id, time, most }) {
     for (const one of more) byId.set(one[id], one);
     return [...byId.values()].sort((a, b) => b[time] - a[time]).slice(0, most);
   };
+  const begin = (changed) => {
+    setItems(changed);
+    setWaiting([]);
+    setFresh(new Set());
+  };
+  const search = useSearch(path, asked, {
+    onFirst: begin,
+    onMore: (more) => setItems((old) => [...old, ...more.filter((one) => !old.some((there) => there[id] === one[id]))]),
+    // What came meanwhile stays.
+    onAgain: (found) => begin((old) => merged(found, old.filter((one) => one[time] > (found[0]?.[time] ?? 0)))),
+  });
   const add = useBatches((batch) => {
     if (paused) setWaiting((old) => merged(old, batch));
     else {
@@ -35,17 +37,12 @@ export function useNewest(path, { asked, live, kind, id, time, most }) {
       setItems((old) => merged(old, batch));
     }
   });
-  const handlers = { [kind]: add, stats: ({ missed }) => missed && !paused && again() };
-  const state = useLive(live, handlers, { open: !asked.to && !error, onReturn: () => paused || again() });
+  const handlers = { [kind]: add, stats: ({ missed }) => missed && !paused && search.again() };
+  const state = useLive(live, handlers, { open: !asked.to && !search.error, onReturn: () => paused || search.again() });
   const pause = () => {
     if (paused) setItems((old) => merged(old, waiting));
     setWaiting([]);
     setPaused(!paused);
   };
-  const older = async () => {
-    const more = await ask(path, { ...asked, before: next });
-    setItems((old) => [...old, ...more[path].filter((one) => !old.some((there) => there[id] === one[id]))]);
-    setNext(more.next);
-  };
-  return { items, next, fresh, paused, waiting: waiting.length, state, error, loading, again, pause, older };
+  return { items, fresh, paused, waiting: waiting.length, state, search, pause };
 }

@@ -6,6 +6,7 @@ import { setParams } from "../lib/router.js";
 import { Empty, Failed, Loading } from "../parts/empty.js";
 import { LogLine } from "../parts/log-line.js";
 import { TraceLink } from "../parts/marks.js";
+import { Progress } from "../parts/progress.js";
 import { Pause, Tools, usePeriod } from "../parts/tools.js";
 
 const PAGE = 200;
@@ -20,9 +21,10 @@ export function Logs({ params }) {
   const { from, to } = usePeriod(params, { moving: false });
   // The stream takes the filter language only: severity and ids are terms of it as well.
   const live = [q, severity && `severity>=${severity}`, trace && `trace:${trace}`, span && `span:${span}`].filter(Boolean).join(" ");
-  const { items: logs, next, fresh, paused, waiting, state, error, loading, again, pause, older } = useNewest("logs", {
+  const { items: logs, fresh, paused, waiting, state, search, pause } = useNewest("logs", {
     asked: { q, severity, trace, span, from, to, limit: PAGE }, live, kind: "log", id: "id", time: "time_ms", most: MOST_LINES,
   });
+  const { error } = search;
 
   return html`
     <h1 class="hidden-label">Logs</h1>
@@ -37,13 +39,14 @@ export function Logs({ params }) {
     html`<p class="heading facts"><span>of trace <${TraceLink} trace=${trace} span=${span}>${trace}<//></span>
       ${span && html`<span>span <${TraceLink} trace=${trace} span=${span}>${shortId(span)}<//></span>`}
       <button type="button" class="plain" onClick=${() => setParams({ trace: "", span: "" })}>All logs</button></p>`}
+    <${Progress} search=${search} what="logs" found=${logs.length} />
     ${error && error.status !== 400
-      ? html`<${Failed} error=${error} again=${again} />`
+      ? html`<${Failed} error=${error} again=${search.again} />`
       : logs.length
         ? html`<div class="list"><ul aria-label="Logs">${logs.map((log) => html`<${LogLine} key=${log.id} log=${log} fresh=${fresh.has(log.id)} />`)}</ul>
-          ${next && html`<div class="more"><button type="button" onClick=${older}>Older logs</button></div>`}</div>`
-        : loading
-          ? html`<${Loading} />`
-          : !error && html`<${Empty} what="logs" filtered=${Boolean(live || from || to)} hint="Log records appear here beside the traces that they belong to." />`}
+          ${search.next && !search.running && !search.cut && html`<div class="more"><button type="button" onClick=${search.goOn}>Older logs</button></div>`}</div>`
+        : search.running
+          ? !search.parts && html`<${Loading} />`
+          : !error && !search.cut && html`<${Empty} what="logs" filtered=${Boolean(live || from || to)} hint="Log records appear here beside the traces that they belong to." />`}
   `;
 }

@@ -3,6 +3,7 @@ import { html } from "../lib/html.js";
 import { useNewest } from "../lib/newest.js";
 import { Empty, Failed, Loading } from "../parts/empty.js";
 import { Duration, Meter, NPlusOne, Others, Service, Status, Time, traceUrl } from "../parts/marks.js";
+import { Progress } from "../parts/progress.js";
 import { Pause, Tools, usePeriod } from "../parts/tools.js";
 
 const PAGE = 100;
@@ -11,10 +12,11 @@ const MOST_ROWS = 1000;
 export function Traces({ params }) {
   const q = params.get("q") ?? "";
   const { from, to } = usePeriod(params, { moving: false });
-  const { items: traces, next, fresh, paused, waiting, state, error, loading, again, pause, older } = useNewest("traces", {
+  const { items: traces, fresh, paused, waiting, state, search, pause } = useNewest("traces", {
     asked: { q, from, to, limit: PAGE }, live: q, kind: "trace", id: "trace_id", time: "start_ms", most: MOST_ROWS,
   });
 
+  const { error } = search;
   const most = traces.reduce((longest, trace) => Math.max(longest, trace.duration_ms), 0);
   const filtered = Boolean(q || from || to);
   return html`
@@ -22,17 +24,18 @@ export function Traces({ params }) {
     <${Tools} params=${params} error=${error} placeholder="Filter: status:error  duration>100ms  route:/orders/*">
       <${Pause} paused=${paused} waiting=${waiting} state=${state} onToggle=${pause} />
     <//>
+    <${Progress} search=${search} what="traces" found=${traces.length} />
     ${error && error.status !== 400
-      ? html`<${Failed} error=${error} again=${again} />`
+      ? html`<${Failed} error=${error} again=${search.again} />`
       : traces.length
         ? html`<div class="list rows traces" tabindex="-1"><table>
             <thead><tr><th class="fit">Start</th><th>Trace</th><th class="fit narrow-off">Status</th><th class="fit right">Duration</th><th class="fit right narrow-off">Spans</th><th class="fit right narrow-off">Errors</th></tr></thead>
             <tbody>${traces.map((trace) => html`<${Row} key=${trace.trace_id} trace=${trace} most=${most} fresh=${fresh.has(trace.trace_id)} />`)}</tbody>
           </table>
-          ${next && html`<div class="more"><button type="button" onClick=${older}>Older traces</button></div>`}</div>`
-        : loading
-          ? html`<${Loading} />`
-          : !error && html`<${Empty} what="traces" filtered=${filtered} />`}
+          ${search.next && !search.running && !search.cut && html`<div class="more"><button type="button" onClick=${search.goOn}>Older traces</button></div>`}</div>`
+        : search.running
+          ? !search.parts && html`<${Loading} />`
+          : !error && !search.cut && html`<${Empty} what="traces" filtered=${filtered} />`}
   `;
 }
 
