@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Images of containers often set it. Every worker would compile all tests anew, and every process that a test starts all
+# of otelkit: half of the time.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Stamps: pip installs again when pyproject.toml is newer than they are.
 PIP := $(VENV)/.pip
 DEMO := $(VENV)/.installed-demo

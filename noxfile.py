@@ -9,6 +9,7 @@ OpenTelemetry. What fails is tried once more (tools/second_try.py).
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,9 @@ OF_CELERY = "integration/test_celery_nouns.py"
 # What `wheel` runs on already, if not for its libraries.
 COVERED = {THIS} - {WITH_LOWEST, WITH_HIGHEST}
 
+# As in the Makefile: else every process compiles what it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 nox.options.default_venv_backend = "uv"  # of the dev group: an environment in seconds
 nox.options.sessions = ["wheel", "pythons"]
 nox.options.error_on_missing_interpreters = False
@@ -105,7 +109,7 @@ def _test(session: nox.Session, *runs: tuple[str, ...], pins: Iterable[str] = ()
     with tempfile.TemporaryDirectory(prefix="otelkit-") as place:
         session.run("uv", "build", "--wheel", "--out-dir", f"{place}/dist", str(ROOT), silent=True)
         wheel = next(Path(place).glob("dist/otelkit-*.whl"))
-        session.install(f"{wheel}[all,demo]", *group, *pins)
+        session.install("--compile-bytecode", f"{wheel}[all,demo]", *group, *pins)
         for name in NEEDED:
             source = ROOT / name
             if source.is_dir():
