@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.process import kill_session, run_python, start_python
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
 GENERATORS = """
 import asyncio, os, signal, sys, time, otelkit
@@ -52,7 +53,7 @@ ENDINGS = {
 }
 
 
-@pytest.mark.parametrize("engine", ["otelkit", "sdk"])
+@pytest.mark.parametrize("engine", ["otelkit", *slow("sdk")])
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_each_arrives(sink: Sink, tmp_path: Path, ending: str, engine: str) -> None:
     """Once, below its parent; nothing is said of its second end."""

@@ -21,6 +21,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.viewer.backend import PROTOBUF, Answer, Backend, span, spans_request
 
+# The backend that most of these tests share is started by one worker.
+pytestmark = pytest.mark.xdist_group("viewer-receiving")
+
 JSON = "application/json"
 BODY = spans_request(span("one", answer=42)).SerializeToString()
 
