@@ -3,8 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Images of containers often set it. Every worker would compile all tests anew, and every process that a test starts all
-# of otelkit: half of the time.
+# Images of containers often set it; each of pytest's workers would then compile all tests anew, for ten seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
 # Stamps: pip installs again when pyproject.toml is newer than they are.

@@ -73,7 +73,7 @@ OF_CELERY = "integration/test_celery_nouns.py"
 # What `wheel` runs on already, if not for its libraries.
 COVERED = {THIS} - {WITH_LOWEST, WITH_HIGHEST}
 
-# As in the Makefile: else every process compiles what it imports.
+# As in the Makefile; uv leaves packages uncompiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 nox.options.default_venv_backend = "uv"  # of the dev group: an environment in seconds

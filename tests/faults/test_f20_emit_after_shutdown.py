@@ -43,7 +43,7 @@ WHENS = {
 
 
 @pytest.mark.parametrize("handle", ["otelkit", *slow("telemetry")])
-@pytest.mark.parametrize("when", WHENS)
+@pytest.mark.parametrize("when", ["at once", "and a flush", *slow("in another thread", "after a second shutdown")])
 def test_each_is_counted(sink: Sink, tmp_path: Path, when: str, handle: str) -> None:
     """100 spans, events and log lines, each line echoed by an event and a span."""
     source = SOURCE.format(when=WHENS[when], handle=handle)
