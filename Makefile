@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Images of containers often set it; each of pytest's workers would then compile all tests anew, for ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Stamps: pip installs again when pyproject.toml is newer than they are.
 PIP := $(VENV)/.pip
 DEMO := $(VENV)/.installed-demo
@@ -11,12 +14,13 @@ DEV := $(VENV)/.installed-dev
 # Strict; .ci/run gives another one, which tries once more what failed (tools/second_try.py).
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo test test-slow lint bench docs clean
+.PHONY: help demo test test-slow test-all lint bench docs clean
 
 help:
 	@echo "make demo       run the example shop with telemetry (ARGS='--orders 5' ends it after five orders)"
 	@echo "make test       run the tests that are not slow (ARGS are pytest's; all in the files and folders that they name)"
 	@echo "make test-slow  run the slow ones"
+	@echo "make test-all   run both at once, as CI does"
 	@echo "make lint       check style and types"
 	@echo "make bench      compare what telemetry costs (ARGS='requests --peers none,contrib,otelkit --rounds 3' for a part)"
 	@echo "make docs       write docs/reference anew"
@@ -34,6 +38,10 @@ test: $(DEV)
 
 test-slow: $(DEV)
 	$(PYTEST) $(WORKERS) -m slow $(ARGS)
+
+# The slow ones wait, the others compute: together they take less than one after the other.
+test-all: $(DEV)
+	$(PYTEST) $(WORKERS) $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check

@@ -1,7 +1,7 @@
 """What CI runs after all tests of the checkout: the built wheel in clean environments, on every supported Python.
 
-`nox -s wheel`: unit tests and the shop with the real stack, on this Python. `nox -s pythons`: unit and
-integration tests on the other Pythons that are installed: on 3.10 with the lowest version of every library that
+`nox -s wheel`: unit tests that are not slow and the shop with the real stack, on this Python. `nox -s pythons`: unit
+and integration tests on the other Pythons that are installed: on 3.10 with the lowest version of every library that
 pyproject.toml allows, on 3.12 with what pip would install and without the slow ones, on 3.13 with the highest
 OpenTelemetry. What fails is tried once more (tools/second_try.py).
 """
@@ -9,6 +9,7 @@ OpenTelemetry. What fails is tried once more (tools/second_try.py).
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -60,18 +61,21 @@ BEHIND_HIGHEST = (
     "opentelemetry-instrumentation-urllib3",
 )
 
-# Slow tests that no version of a library or of Python decides: they try otelkit's own programs, and `make test-slow`
-# has had them. The others that are slow run on both ends of the range.
+# Tests that no version of a library or of Python decides: they try otelkit's own programs, and `make test-all` has had
+# them. The others, slow ones too, run on both ends of the range.
 OF_NO_VERSION = (
     "unit/test_second_try.py",  # CI's
     "integration/test_benchmarks.py",  # that each part of the comparison measures
     "integration/test_demo.py",  # how the demo ends, and with the stack
 )
-# The many ways of a broker take minutes; `make test-slow` has had them with the newest Celery.
+# Its many ways of a broker are slow; `make test-all` has had them with the newest Celery.
 OF_CELERY = "integration/test_celery_nouns.py"
 
 # What `wheel` runs on already, if not for its libraries.
 COVERED = {THIS} - {WITH_LOWEST, WITH_HIGHEST}
+
+# As in the Makefile; uv leaves packages uncompiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 nox.options.default_venv_backend = "uv"  # of the dev group: an environment in seconds
 nox.options.sessions = ["wheel", "pythons"]
@@ -106,7 +110,7 @@ def _test(session: nox.Session, *runs: tuple[str, ...], pins: Iterable[str] = ()
     with tempfile.TemporaryDirectory(prefix="otelkit-") as place:
         session.run("uv", "build", "--wheel", "--out-dir", f"{place}/dist", str(ROOT), silent=True)
         wheel = next(Path(place).glob("dist/otelkit-*.whl"))
-        session.install(f"{wheel}[all,demo]", *group, *pins)
+        session.install("--compile-bytecode", f"{wheel}[all,demo]", *group, *pins)
         for name in NEEDED:
             source = ROOT / name
             if source.is_dir():
@@ -115,7 +119,8 @@ def _test(session: nox.Session, *runs: tuple[str, ...], pins: Iterable[str] = ()
                 shutil.copy(source, place)
         session.chdir(place)
         session.run("python", "-c", "import otelkit; assert 'site-packages' in otelkit.__file__, otelkit.__file__")
-        command = ("-m", "tools.second_try", "-n", "auto", "--dist", "loadgroup", "-q")
+        workers = 2 * (os.cpu_count() or 1)  # as in the Makefile
+        command = ("-m", "tools.second_try", "-n", str(workers), "--dist", "loadgroup", "-q")
         for run in runs:
             session.run("python", *command, *run, *session.posargs)
         session.chdir(ROOT)
@@ -127,23 +132,25 @@ def _pyproject() -> dict[str, Any]:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """The wheel in a clean environment of this Python: the unit tests, and the shop with the real stack."""
-    _test(session, ("tests/unit", "tests/stack/test_shop.py"))
+    """The wheel in a clean environment of this Python: unit tests that are not slow, the shop with the real stack.
+
+    The checkout has had the same tests on this Python; what the wheel may lack does not depend on more examples.
+    """
+    _test(session, ("-m", "not slow or stack", "tests/unit", "tests/stack/test_shop.py"))
 
 
 @nox.session(python=_installed_pythons() or False)
 def pythons(session: nox.Session) -> None:
     """The wheel on each other Python, with the lowest libraries on the first, the highest SDK on the last."""
     tests = ("tests/unit", "tests/integration")
-    fast = ("-m", "not slow", *tests)
-    slow = ("--hypothesis-profile=thorough", "-m", "slow", *tests, *_ignored(*OF_NO_VERSION))
-    thorough = ("--hypothesis-profile=thorough", *fast)
+    thorough = ("--hypothesis-profile=thorough", *tests, *_ignored(*OF_NO_VERSION))
     if session.python == WITH_LOWEST:
-        _test(session, thorough, slow, pins=(*_lowest(), *BESIDE_LOWEST))
+        _test(session, thorough, pins=(*_lowest(), *BESIDE_LOWEST))
     elif session.python == WITH_HIGHEST:
-        _test(session, thorough, (*slow, *_ignored(OF_CELERY)), pins=HIGHEST, without=BEHIND_HIGHEST)
+        celery = ("-m", "not slow", f"tests/{OF_CELERY}")
+        _test(session, (*thorough, *_ignored(OF_CELERY)), celery, pins=HIGHEST, without=BEHIND_HIGHEST)
     else:
-        _test(session, fast)
+        _test(session, ("-m", "not slow", *tests))
 
 
 def _ignored(*files: str) -> list[str]:

@@ -20,6 +20,15 @@ settings.register_profile(
 settings.register_profile("otelkit", settings.get_profile("thorough"), max_examples=THOROUGH // 4)
 settings.load_profile("otelkit")
 
+LONGEST_ID = 200
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A long parameter's head and length: an id of megabytes is sent between pytest-xdist's processes with every test,
+    and no command line takes it.
+    """
+    return f"{val[:40]!a}-{len(val)}" if isinstance(val, str | bytes) and len(val) > LONGEST_ID else None
+
 
 @pytest.fixture(autouse=True)
 def _no_telemetry_settings(monkeypatch: pytest.MonkeyPatch) -> None:

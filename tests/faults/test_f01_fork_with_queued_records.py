@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.process import run_python
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
 PATIENT = {"OTELKIT_SHUTDOWN_TIMEOUT_S": "10", "OTEL_BSP_SCHEDULE_DELAY": "60000", "OTEL_BLRP_SCHEDULE_DELAY": "60000"}
 ENDINGS = {
@@ -17,7 +18,7 @@ ENDINGS = {
 }
 
 
-@pytest.mark.parametrize("emits", [True, False], ids=["emits", "silent"])
+@pytest.mark.parametrize("emits", [True, *slow(False)], ids=["emits", "silent"])
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_parent_sends_nine_and_the_child_its_own(sink: Sink, tmp_path: Path, ending: str, emits: bool) -> None:
     """However the child ends, with a record of its own or without one."""

@@ -8,8 +8,9 @@ import pytest
 
 from tests.support.process import run_python
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
-ENGINES = ("otelkit", "sdk")
+ENGINES = ("otelkit", *slow("sdk"))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -23,8 +23,9 @@ from tests.support.server import (
     wait_until_up,
 )
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
-ENGINES = ("otelkit", pytest.param("sdk", marks=pytest.mark.slow))
+ENGINES = ("otelkit", *slow("sdk"))
 APP = """
 import os
 import otelkit
@@ -107,10 +108,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(
-    "how",
-    ["fork", pytest.param("spawn", marks=pytest.mark.slow), pytest.param("forkserver", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("how", ["fork", *slow("spawn", "forkserver")])
 def test_the_children_of_multiprocessing(sink: Sink, tmp_path: Path, how: str) -> None:
     """Each lives for one task."""
     (tmp_path / "main.py").write_text(CHILDREN.format(url=sink.url, how=how))

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.process import run_python
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
 PROGRAM = """
 import ctypes, os, sys, time, otelkit
@@ -74,9 +75,9 @@ def run(sink: Sink, place: Path, *, work: str, ending: str, emits: bool = True, 
     return set(map(int, finished.out.split()))
 
 
-@pytest.mark.parametrize("engine", ["otelkit", "sdk"])
+@pytest.mark.parametrize("engine", ["otelkit", *slow("sdk")])
 @pytest.mark.parametrize("emits", [True, False], ids=["parent emits", "parent silent"])
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", ["flushes", *slow("ends as a program")])
 def test_spans(sink: Sink, tmp_path: Path, ending: str, emits: bool, engine: str) -> None:
     """Thirty traces of three processes, each with ids of its own although they share one random generator's state."""
     children = run(sink, tmp_path, work=SPANS, ending=ending, emits=emits, engine=engine)

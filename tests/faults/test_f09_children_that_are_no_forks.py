@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.process import run_python
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
 PROGRAM = """
 import json, multiprocessing, os, sys
@@ -57,7 +58,7 @@ def run(
 
 
 @pytest.mark.parametrize(
-    ("method", "executor"), [("fork", False), ("fork", True), ("spawn", True), ("forkserver", False)]
+    ("method", "executor"), [("fork", False), ("spawn", True), *slow(("fork", True), ("forkserver", False))]
 )
 def test_a_program_that_bootstraps_when_it_is_imported(sink: Sink, tmp_path: Path, method: str, executor: bool) -> None:
     """Forked children go on, spawned ones begin anew: ten tasks, ten spans, sent at the children's end."""

@@ -17,6 +17,7 @@ from otelkit.instrumentation.celery_tasks import CARRIER
 from tests.faults.spooled import next_start, nobody, run_service
 from tests.support.server import BIN, FAST, clean_environment, free_port, get, running, wait_until_up
 from tests.support.sink import ReceivedLog, ReceivedSpan, Sink
+from tests.support.slow import slow
 
 RECORDER = {"OTELKIT_RECORDER": "on"}
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -71,7 +72,7 @@ def root(): return {}
 """
 
 
-@pytest.mark.parametrize("engine", ["otelkit", pytest.param("sdk", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("engine", ["otelkit", *slow("sdk")])
 @pytest.mark.parametrize("wait_s", [0.0, 1.5], ids=["at once", "after a while"])
 def test_a_request_that_is_killed_in_the_middle(tmp_path: Path, sink: Sink, wait_s: float, engine: str) -> None:
     """The next start of the server sends it. What a span has of its own is there when it has lasted for a second."""

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.process import kill_session, run_python, start_python
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
 # RLIMIT_NPROC bounds the threads of a (real) user. It does not hold for root, nor for who has one of two capabilities.
 PROGRAM = """
@@ -79,7 +80,7 @@ def test_a_flush_meanwhile_does_the_work_itself(sink: Sink, tmp_path: Path) -> N
     check_arrived(sink, int(finished.out))
 
 
-@pytest.mark.parametrize("engine", ["otelkit", "sdk"])
+@pytest.mark.parametrize("engine", ["otelkit", *slow("sdk")])
 def test_a_later_measurement_starts_them(sink: Sink, tmp_path: Path, engine: str) -> None:
     """Of the one series of a process that has no spans and no logs."""
     counts = """

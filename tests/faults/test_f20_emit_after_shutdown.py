@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.process import run_python
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
 # A handler that records what it handles, as opentelemetry-python#3625 has one; it must see what the application says.
 SOURCE = """
@@ -41,8 +42,8 @@ WHENS = {
 }
 
 
-@pytest.mark.parametrize("handle", ["otelkit", "telemetry"])
-@pytest.mark.parametrize("when", WHENS)
+@pytest.mark.parametrize("handle", ["otelkit", *slow("telemetry")])
+@pytest.mark.parametrize("when", ["at once", "and a flush", *slow("in another thread", "after a second shutdown")])
 def test_each_is_counted(sink: Sink, tmp_path: Path, when: str, handle: str) -> None:
     """100 spans, events and log lines, each line echoed by an event and a span."""
     source = SOURCE.format(when=WHENS[when], handle=handle)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.faults.spooled import balanced, run_service
 from tests.support.sink import Answer, Sink
+from tests.support.slow import slow
 
 SOURCE = """
 for number in range(10):
@@ -20,7 +21,7 @@ print(json.dumps([report.ok, otelkit.status()["ledger"]]))
 """
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("status", [301, 307, *slow(302, 308)])
 def test_a_redirect_is_a_refusal(tmp_path: Path, sink: Sink, status: int) -> None:
     """Following it would send records and credentials to wherever it says; the official exporter calls it SUCCESS."""
     with Sink() as elsewhere:

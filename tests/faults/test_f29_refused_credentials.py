@@ -11,13 +11,14 @@ import pytest
 from tests.faults.spooled import balanced, run_service
 from tests.support.process import kill_session, start_python
 from tests.support.sink import Answer, Sink
+from tests.support.slow import slow
 
 WATCHED_S = 5.0
 MOST_REQUESTS = 8
 """At about one a second at first and fewer later: a batch every 50 ms would be 100."""
 
 
-@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("status", [401, *slow(403)])
 def test_what_is_refused_is_counted_and_told(tmp_path: Path, sink: Sink, status: int) -> None:
     """By reason, in the ledger and a flush's report, without the credentials; the same batch is not repeated."""
     sink.answer = lambda path: Answer(status)

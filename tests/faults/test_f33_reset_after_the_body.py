@@ -10,11 +10,12 @@ import pytest
 
 from tests.faults.spooled import balanced, run_service
 from tests.support.sink import Answer, Sink
+from tests.support.slow import slow
 
 SPANS, BATCH = 2000, 250
 
 
-@pytest.mark.parametrize("spool", ["on", "off", "always"])
+@pytest.mark.parametrize("spool", ["on", *slow("off", "always")])
 def test_unique_records_are_exact(tmp_path: Path, sink: Sink, spool: str) -> None:
     """Whether the batch was taken cannot be known: it is sent again, it alone, and counted once."""
     resets: list[int] = []

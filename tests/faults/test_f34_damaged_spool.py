@@ -11,6 +11,7 @@ from otelkit.delivery import frames
 from otelkit.delivery.ledger import pages
 from tests.faults.spooled import balanced, next_start, nobody, run_service, segments
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
 SPANS = 500
 LEAVE = """
@@ -20,7 +21,9 @@ otelkit.shutdown()
 """
 
 
-@pytest.mark.parametrize("damage", ["cut off", "a bit of a body", "a bit of a header", "nonsense before and after"])
+@pytest.mark.parametrize(
+    "damage", ["cut off", "a bit of a body", *slow("a bit of a header", "nonsense before and after")]
+)
 def test_the_rest_arrives(tmp_path: Path, damage: str) -> None:
     """Batches in one segment, of which one is hit; how many spans are in one is the moment's chance."""
     with nobody() as port:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults.spooled import next_start, nobody, run_service, segments
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
 LEAVE = """
 with otelkit.span("left"): pass
@@ -28,7 +29,7 @@ def test_nobody_else_can_read_it(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
-@pytest.mark.parametrize("what", ["a link", "open to others", "a file", "of another user"])
+@pytest.mark.parametrize("what", ["a link", "of another user", *slow("open to others", "a file")])
 def test_a_folder_that_is_not_ours_alone_is_refused(tmp_path: Path, what: str) -> None:
     """Nothing is written there; one warning, and the end counts what it loses."""
     elsewhere, state = tmp_path / "elsewhere", tmp_path / "state"

@@ -14,6 +14,7 @@ import pytest
 from tests.faults.spooled import nobody, run_service
 from tests.support.raw import HTTP_200, Raw, read_request
 from tests.support.sink import Answer, Sink
+from tests.support.slow import slow
 
 SOURCE = """
 rounds = []
@@ -48,7 +49,7 @@ def test_a_refused_port(tmp_path: Path, spool: str) -> None:
         flushed(tmp_path, port, environ={"OTELKIT_SPOOL": spool})
 
 
-@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("status", [401, *slow(403)])
 def test_refused_credentials(tmp_path: Path, sink: Sink, status: int) -> None:
     """Nothing was acknowledged, however fast the answer came."""
     sink.answer = lambda path: Answer(status)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.spooled import balanced, run_service
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
 GIANTS = 10
 EMIT = f"""
@@ -31,7 +32,7 @@ print(json.dumps({{"grown": grown, "ok": report.ok, "ledger": otelkit.status()["
 """
 
 
-@pytest.mark.parametrize("engine", ["otelkit", "sdk"])
+@pytest.mark.parametrize("engine", ["otelkit", *slow("sdk")])
 def test_giants_are_cut_and_counted(tmp_path: Path, engine: str) -> None:
     with Sink() as sink:
         finished = run_service(EMIT, sink.port, tmp_path, environ={"OTELKIT_ENGINE": engine}, deadline_s=60)

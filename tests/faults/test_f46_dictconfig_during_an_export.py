@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.process import run_python
 from tests.support.sink import Answer, Sink
+from tests.support.slow import slow
 
 # The workers of otelkit speak during an outage, and so need logging's locks while dictConfig has them.
 SOURCE = """
@@ -45,7 +46,7 @@ print(len(said), file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("answers", [True, False], ids=["delivered", "refused"])
+@pytest.mark.parametrize("answers", [True, *slow(False)], ids=["delivered", "refused"])
 def test_nobody_hangs(sink: Sink, tmp_path: Path, answers: bool) -> None:
     """Two threads log and one flushes, while the collector takes everything or nothing; every record is exported."""
     if not answers:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.process import run_python
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
 SOURCE = """
 import asyncio, gc, json, resource, sqlalchemy, otelkit
@@ -57,7 +58,7 @@ print(json.dumps([before, measured()]))
 """
 
 
-@pytest.mark.parametrize("asynchronously", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("asynchronously", [False, *slow(True)], ids=["sync", "async"])
 def test_nothing_grows(tmp_path: Path, sink: Sink, asynchronously: bool) -> None:
     """Objects, and what is kept of an engine, are as many after 1000 more; memory is where it was."""
     finished = run_python(SOURCE.format(url=sink.url, asynchronously=asynchronously), cwd=tmp_path, deadline_s=90)

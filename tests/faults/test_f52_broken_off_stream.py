@@ -15,6 +15,7 @@ import otelkit
 from otelkit.engine.context import current_span
 from tests.support.server import FAST, clean_environment, free_port, get, running, wait_until_up
 from tests.support.sink import ReceivedSpan, Sink
+from tests.support.slow import slow
 from tests.support.started import Started
 
 APP = """
@@ -51,7 +52,7 @@ async def index(how: str):
 """
 
 
-@pytest.mark.parametrize("how", ["async", "decorated", "sync"])
+@pytest.mark.parametrize("how", ["async", "sync", *slow("decorated")])
 def test_a_client_that_goes_away(sink: Sink, tmp_path: Path, how: str) -> None:
     """uvicorn closes the stream in a task of its own: an async generator's block, a traced one, one in threads."""
     (tmp_path / "app.py").write_text(APP)

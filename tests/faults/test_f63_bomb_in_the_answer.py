@@ -17,6 +17,7 @@ from otelkit.delivery.transport import LONGEST_ANSWER_BYTES, Delivered, HttpTran
 from tests.faults.spooled import run_service
 from tests.support.raw import HTTP_200, Raw, answering, read_request
 from tests.support.records import a_destination
+from tests.support.slow import slow
 
 BOUND_KIB = 32 * 1024
 """What the answer may cost at most, in all: 4 MiB of it, and what urllib3 has in hand."""
@@ -73,7 +74,7 @@ def peak_kib(place: Path, port: int) -> int:
     return int(peak)
 
 
-@pytest.mark.parametrize("encoding", BOMBS)
+@pytest.mark.parametrize("encoding", ["gzip", *slow("zstd", "deflate", "gzip, gzip")])
 def test_it_costs_no_memory(tmp_path: Path, encoding: str) -> None:
     """The status has decided: the span is delivered. The official exporter grows by 638 MiB."""
     bomb = BOMBS[encoding]()

@@ -11,6 +11,7 @@ import pytest
 from tests.support.process import start_python
 from tests.support.server import clean_environment
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
 
 def otelkit(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -67,7 +68,7 @@ def test_env_names_the_unit_of_every_quantity(tmp_path: Path) -> None:
     assert row == {"name": "OTEL_BSP_SCHEDULE_DELAY", "value": "5000", "unit": "ms", "source": "default"}
 
 
-@pytest.mark.parametrize("columns", ["20", "80"])
+@pytest.mark.parametrize("columns", ["20", *slow("80")])
 def test_env_cuts_nothing_in_a_pipe(tmp_path: Path, columns: str) -> None:
     """Whatever the width is said to be, and also what looks like the markup of a terminal library."""
     patterns = ",".join(f"/[a-z]/{number}/[bold]" for number in range(40))

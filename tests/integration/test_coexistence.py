@@ -16,6 +16,7 @@ import pytest
 from tests.support.contrib import needs_contrib, pretend
 from tests.support.process import Finished, run_python
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
 APP = """
 import json, logging, os, sys
@@ -119,8 +120,8 @@ SENTRY = "import sentry_sdk\nsentry_sdk.init(os.environ['DSN'], traces_sample_ra
 
 
 @needs_contrib("urllib3")
-@pytest.mark.parametrize("rate", [pytest.param(None, marks=pytest.mark.slow), 1.0], ids=["errors", "with-traces"])
-@pytest.mark.parametrize("first", ["sentry", "otelkit"])
+@pytest.mark.parametrize("rate", [1.0, *slow(None)], ids=["with-traces", "errors"])
+@pytest.mark.parametrize("first", ["sentry", *slow("otelkit")])
 def test_sentry_beside_otelkit(tmp_path: Path, sink: Sink, first: str, rate: float | None) -> None:
     """Each gets its own of both requests, in either order; what Sentry sends is no span, with contrib's urllib3 too."""
     init = SENTRY.format(rate=rate)
@@ -235,7 +236,7 @@ class TracerProvider(trace.TracerProvider):
 """
 
 
-@pytest.mark.parametrize("how", ["absent", "installed", "active", "provider"])
+@pytest.mark.parametrize("how", ["installed", "provider", *slow("absent", "active")])
 def test_ddtrace_is_told_of(tmp_path: Path, sink: Sink, how: str) -> None:
     """Absent, installed, or at work; and where it has taken the spans for itself (DD_TRACE_OTEL_ENABLED) a WARNING says
     so. A package of that name stands for it: the real one is 70 MB.
@@ -274,7 +275,7 @@ def test_the_other_distribution_is_told_of(tmp_path: Path, sink: Sink) -> None:
     assert json.loads(run(tmp_path, sink, source).out)["state"] == "installed"
 
 
-@pytest.mark.parametrize("settings", ["", "service_version='2'"], ids=["same", "other"])
+@pytest.mark.parametrize("settings", ["service_version='2'", *slow("")], ids=["other", "same"])
 def test_a_library_that_bootstraps_too(tmp_path: Path, sink: Sink, settings: str) -> None:
     """The same call is nothing; another one is told where the first was. Each thing is recorded once all the same."""
     (tmp_path / "library.py").write_text(f"import otelkit\notelkit.bootstrap('shop', {settings})\n")

@@ -20,6 +20,7 @@ from tests.integration.conftest import Exported, served
 from tests.support.process import run_python
 from tests.support.server import PATIENT, get
 from tests.support.sink import ReceivedLog, Sink
+from tests.support.slow import slow
 
 WARN = 13
 THREAD = "otelkit-loops"
@@ -209,7 +210,7 @@ otelkit.shutdown()
 """
 
 
-@pytest.mark.parametrize("engine", ["otelkit", "sdk"])
+@pytest.mark.parametrize("engine", ["otelkit", *slow("sdk")])
 @pytest.mark.parametrize(
     ("run", "late"),
     [

@@ -32,6 +32,7 @@ from tests.support.server import (
     wait_until_up,
 )
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
 ERROR = 2  # STATUS_CODE_ERROR
 
@@ -170,7 +171,7 @@ if child:
 """
 
 
-@pytest.mark.parametrize("before", ["", FORKS], ids=["process", "forked child"])
+@pytest.mark.parametrize("before", ["", *slow(FORKS)], ids=["process", "forked child"])
 def test_os_exit_stays_pythons(sink: Sink, tmp_path: Path, before: str) -> None:
     """It ends the process, and nothing more: what was in memory is lost, and another process tells how much, once."""
     source = f"""
@@ -189,7 +190,7 @@ os._exit(7)
     assert names(sink) == ["flushed", "next"]
 
 
-@pytest.mark.parametrize("before", ["", FORKS], ids=["process", "forked child"])
+@pytest.mark.parametrize("before", ["", *slow(FORKS)], ids=["process", "forked child"])
 def test_os_exit_leaves_what_was_written_ahead(tmp_path: Path, before: str) -> None:
     """With OTELKIT_SPOOL=always, long before it would have been sent: the next start sends it."""
     source = f"""

@@ -12,6 +12,7 @@ from websockets.sync.client import connect
 
 from tests.support.server import FAST, clean_environment, free_port, get, running, wait_until_up
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = """
@@ -59,7 +60,7 @@ def printed(folder: Path, *options: str, telemetry: bool, **environ: str) -> lis
     return [re.sub(r"\d+", "N", line) for line in log.read_text().splitlines() if "otelkit" not in line]
 
 
-@pytest.mark.parametrize("options", [[], ["--log-config", "log.json"]], ids=["plain", "log-config"])
+@pytest.mark.parametrize("options", [[], *slow(["--log-config", "log.json"])], ids=["plain", "log-config"])
 def test_what_uvicorn_prints_stays_and_is_exported(sink: Sink, tmp_path: Path, options: list[str]) -> None:
     """The same lines with and without telemetry; the export has uvicorn's lines and the application's INFO too."""
     (tmp_path / "log.json").write_text(json.dumps(LOG_CONFIG))

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.server import FAST, clean_environment, free_port, get, running, wait_until_up
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
 BOOTSTRAP = "otelkit.bootstrap('shop')\n"
 MOUNT = "app.mount('/metrics', otelkit.metrics_app())\n"
@@ -77,10 +78,10 @@ def wait_for(base: str, *lines: str, times: int = 1) -> str:
 @pytest.mark.parametrize(
     ("source", "exporter"),
     [
-        pytest.param(EARLY, "otlp", id="otlp"),
-        pytest.param(LATE, "none", id="none"),
-        pytest.param(EARLY, "prometheus", id="prometheus"),
+        (EARLY, "otlp"),
+        *slow((LATE, "none"), (EARLY, "prometheus")),
     ],
+    ids=["otlp", "none", "prometheus"],
 )
 def test_one_worker_hands_out_its_metrics_and_the_applications_registry(
     tmp_path: Path, sink: Sink, source: str, exporter: str

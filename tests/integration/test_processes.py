@@ -23,6 +23,7 @@ from tests.support.server import (
     wait_until_up,
 )
 from tests.support.sink import Answer, Sink
+from tests.support.slow import slow
 
 APP = """
 import otelkit
@@ -39,6 +40,7 @@ def index():
 
 # It imports the application when it has taken SIGTERM already, as --workers does to this day.
 OLD_UVICORN = tuple(map(int, uvicorn.__version__.split(".")[:2])) < (0, 47)
+GUNICORN = ["gunicorn", "app:app", "-k", "uvicorn_worker.UvicornWorker", "-w", "2", "-b", "127.0.0.1:{port}"]
 
 
 @pytest.mark.parametrize(
@@ -46,10 +48,12 @@ OLD_UVICORN = tuple(map(int, uvicorn.__version__.split(".")[:2])) < (0, 47)
     [
         ["uvicorn", "app:app", "--port", "{port}"],
         ["uvicorn", "app:app", "--port", "{port}", "--workers", "2"],
-        ["gunicorn", "app:app", "-k", "uvicorn_worker.UvicornWorker", "-w", "2", "-b", "127.0.0.1:{port}"],
-        ["gunicorn", "app:app", "-k", "uvicorn_worker.UvicornWorker", "-w", "2", "-b", "127.0.0.1:{port}", "--preload"],
-        ["hypercorn", "app:app", "-b", "127.0.0.1:{port}"],
-        pytest.param(["hypercorn", "app:app", "-w", "2", "-b", "127.0.0.1:{port}"], marks=pytest.mark.slow),
+        GUNICORN,
+        *slow(
+            [*GUNICORN, "--preload"],
+            ["hypercorn", "app:app", "-b", "127.0.0.1:{port}"],
+            ["hypercorn", "app:app", "-w", "2", "-b", "127.0.0.1:{port}"],
+        ),
     ],
     ids=["uvicorn", "uvicorn-workers", "gunicorn", "gunicorn-preload", "hypercorn", "hypercorn-workers"],
 )

@@ -12,6 +12,7 @@ import pytest
 from tests.support.environment import virtual_environment
 from tests.support.server import BIN, FAST, clean_environment, free_port, get, running, wait_until_up
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
 APP = """
 import logging
@@ -94,7 +95,7 @@ def test_otelkit_run_keeps_the_programs_own_sitecustomize(sink: Sink, tmp_path: 
     assert done.stdout.split() == ["True", "running"]
 
 
-@pytest.mark.parametrize("named", [True, False], ids=["named", "unnamed"])
+@pytest.mark.parametrize("named", [True, *slow(False)], ids=["named", "unnamed"])
 def test_the_ecosystems_launcher(sink: Sink, tmp_path: Path, named: bool) -> None:
     """`opentelemetry-instrument` uses otelkit as its distro, beside opentelemetry-distro (installed here) if named."""
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_SERVICE_NAME": "shop"}

@@ -12,6 +12,7 @@ import pytest
 from tests.support.process import Finished, run_python
 from tests.support.server import free_port
 from tests.support.sink import Sink
+from tests.support.slow import slow
 
 PRELUDE = """
 import json, logging, os, sys, threading
@@ -437,13 +438,15 @@ def test_a_start_at_the_import_of_a_library_is_the_applications_start(tmp_path: 
     ("environ", "named"),
     [
         ({"OTEL_TRACES_SAMPLER": "sometimes"}, "OTEL_TRACES_SAMPLER='sometimes'"),
-        ({"OTEL_PYTHON_ID_GENERATOR": "xray"}, "OTEL_PYTHON_ID_GENERATOR='xray'"),
         ({"OTEL_PROPAGATORS": "tracecontext,ottrace"}, "OTEL_PROPAGATORS"),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "not a url"}, "OTEL_EXPORTER_OTLP_ENDPOINT='not a url'"),
-        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, "OTEL_EXPORTER_OTLP_PROTOCOL='http/json'"),
         ({"OTEL_CONFIG_FILE": "x.yaml"}, "OTEL_CONFIG_FILE is set and does nothing"),
-        ({"OTELKIT_INSTRUMENT_NOSUCHLIB": "off"}, "OTELKIT_INSTRUMENT_NOSUCHLIB"),
         ({"OTELKIT_STATE_DIR": "/proc/nowhere"}, "the ledger's page cannot be made"),
+        *slow(
+            ({"OTEL_PYTHON_ID_GENERATOR": "xray"}, "OTEL_PYTHON_ID_GENERATOR='xray'"),
+            ({"OTEL_EXPORTER_OTLP_ENDPOINT": "not a url"}, "OTEL_EXPORTER_OTLP_ENDPOINT='not a url'"),
+            ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, "OTEL_EXPORTER_OTLP_PROTOCOL='http/json'"),
+            ({"OTELKIT_INSTRUMENT_NOSUCHLIB": "off"}, "OTELKIT_INSTRUMENT_NOSUCHLIB"),
+        ),
     ],
 )
 def test_a_wrong_setting_names_itself_and_never_stops_the_application(

@@ -28,6 +28,7 @@ from otelkit.signals.suppression import silence
 from tests.support.parity import ENGINES, CountedIds
 from tests.support.process import run_python
 from tests.support.sink import Sink
+from tests.support.slow import slow
 from tests.support.started import started
 
 DELTA: dict[type, AggregationTemporality] = {Counter: AggregationTemporality.DELTA}
@@ -338,7 +339,7 @@ def test_a_test_that_captures_has_what_shapes_records_and_nothing_that_takes_the
         assert read(reader, "orders") == {(("plan", "free"),): 1}
 
 
-@pytest.mark.parametrize("temporality", ["None", "{Counter: AggregationTemporality.DELTA}"])
+@pytest.mark.parametrize("temporality", ["None", *slow("{Counter: AggregationTemporality.DELTA}")])
 def test_a_forked_child_has_them(tmp_path: Path, sink: Sink, temporality: str, request: Any) -> None:
     """The same objects, in parent and child, beside each one's own export; the child's sums are its own."""
     finished = run_python(

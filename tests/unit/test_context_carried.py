@@ -23,6 +23,7 @@ from otelkit.signals import correlation
 from otelkit.signals.suppression import silence
 from tests.support.process import run_python
 from tests.support.sink import Sink
+from tests.support.slow import slow
 from tests.support.started import Started, started
 
 Work = Callable[[], None]
@@ -319,7 +320,7 @@ with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("METHOD")) as
 """
 
 
-METHODS = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+METHODS = pytest.mark.parametrize("method", ["fork", "spawn", *slow("forkserver")])
 
 
 @METHODS

@@ -13,6 +13,7 @@ import pytest
 from tests.support.process import Finished, run_python
 from tests.support.server import AT_THE_END
 from tests.support.sink import Sink
+from tests.support.slow import slow
 from tests.support.started import started
 
 FATAL, ERROR = 21, 17
@@ -89,7 +90,7 @@ def run(sink: Sink, place: Path, source: str, *, check: bool = True) -> Finished
     return run_python(START + source, cwd=place, environ=environ, check=check)
 
 
-@pytest.mark.parametrize("engine", ["otelkit", "sdk"])
+@pytest.mark.parametrize("engine", ["otelkit", *slow("sdk")])
 @pytest.mark.parametrize("name", CASES)
 def test_an_unhandled_error_is_one_record_and_the_earlier_hook_runs(
     sink: Sink, tmp_path: Path, name: str, engine: str

@@ -14,6 +14,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from tests.viewer.backend import Backend, running_backend, span, spans_request
 
+# The backend that most of these tests share is started by one worker.
+pytestmark = pytest.mark.xdist_group("viewer-api")
+
 NOW = time.time() - 60
 SERVER, CLIENT, PRODUCER, CONSUMER = 2, 3, 4, 5
 STACK = 'Traceback (most recent call last):\n  File "/app/shop.py", line {line}, in pay\n    x\nShopError: {text}\n'

@@ -10,6 +10,9 @@ import pytest
 from tests.support.server import BIN, clean_environment
 from tests.viewer.backend import PROTOBUF, Backend, running_backend, span, spans_request
 
+# The backend that most of these tests share is started by one worker.
+pytestmark = pytest.mark.xdist_group("viewer-security")
+
 BODY = spans_request(span("one")).SerializeToString()
 
 

@@ -129,6 +129,7 @@ def test_n_plus_one_is_one_row_with_its_mark(open_shop: Open) -> None:
     window.picture("demo-n-plus-one", page)
 
 
+@pytest.mark.slow
 def test_an_error_has_its_exception(open_shop: Open) -> None:
     """The request and the span that raised it are marked; the stack names the line."""
     window = open_shop()

@@ -31,6 +31,7 @@ def test_a_counter_is_shown_as_a_rate_and_grouped_by_a_label(shop: Backend, wind
     window.picture("metric-grouped")
 
 
+@pytest.mark.slow
 def test_a_histogram_has_percentiles_and_a_heat_map(shop: Backend, windows: Windows) -> None:
     """Both are drawn, in the metric's unit."""
     window = windows(shop)

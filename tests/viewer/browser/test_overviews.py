@@ -78,6 +78,7 @@ def test_health_shows_each_process_with_its_ledger(empty: Backend, windows: Wind
     window.picture("health")
 
 
+@pytest.mark.slow
 def test_a_process_without_a_ledger_is_not_said_to_lose_nothing(shop: Backend, windows: Windows) -> None:
     """Other SDKs do not count what they drop."""
     window = windows(shop)
@@ -111,6 +112,7 @@ def test_the_search_box_completes_what_was_received(shop: Backend, windows: Wind
     expect(page.locator("[data-trace]")).to_contain_text("import catalogue")
 
 
+@pytest.mark.slow
 def test_times_are_local_or_utc_as_chosen(shop: Backend, windows: Windows) -> None:
     """One button for all times of the page; the choice stays."""
     window = windows(shop)
@@ -125,6 +127,7 @@ def test_times_are_local_or_utc_as_chosen(shop: Backend, windows: Windows) -> No
     expect(page.get_by_role("button", name="Time zone: UTC")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_the_theme_is_the_system_s_until_another_is_chosen(shop: Backend, windows: Windows) -> None:
     """Chosen once, it is there before the page is drawn the next time."""
     window = windows(shop, theme="dark")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.slow import slow
 from tests.viewer.backend import Backend
 from tests.viewer.browser.browser import PHONE, UHD, WIDE
 from tests.viewer.browser.conftest import Windows
@@ -23,11 +24,11 @@ VIEWS = {
     "health": "/health",
     "sql": "/sql?query=SELECT+service,+name,+trace_id+FROM+spans+LIMIT+5",
 }
-REST = [view for view in VIEWS if view not in ("traces", "trace")]
+REST = [view for view in VIEWS if view != "traces"]
 
 
-@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("view", ["traces", "trace", *(pytest.param(view, marks=pytest.mark.slow) for view in REST)])
+@pytest.mark.parametrize("theme", ["light", *slow("dark")])
+@pytest.mark.parametrize("view", ["traces", *slow(*REST)])
 def test_axe_finds_nothing_serious(shop: Backend, windows: Windows, view: str, theme: str) -> None:
     """In either theme, by the rules of WCAG 2.2 AA."""
     window = windows(shop, size=WIDE, theme=theme)

@@ -48,6 +48,7 @@ def test_the_examples_are_answered(shop: Backend, windows: Windows) -> None:
             assert window.axe() == []
 
 
+@pytest.mark.slow
 def test_a_mistake_is_said(shop: Backend, windows: Windows) -> None:
     """With DuckDB's own words, and what could have been meant."""
     window = windows(shop)

@@ -103,6 +103,7 @@ def test_five_thousand_spans_scroll_smoothly(shop: Backend, windows: Windows) ->
     assert page.locator("[data-span]").count() < 80
 
 
+@pytest.mark.slow
 def test_lost_parents_and_circles_are_shown_and_named(shop: Backend, windows: Windows) -> None:
     """Every span is there once, whatever its parent says."""
     window = windows(shop)
