@@ -26,11 +26,17 @@ _EMPTY_FOR_S = 60.0  # a folder without anything is being made, or its maker has
 
 @dataclass(eq=False, slots=True)
 class Place:
-    """A process's folder, and the lock on it."""
+    """A process's folder, and the lock on it; -1 once it is let go of."""
 
     path: Path
     lock: int
     segments: set[Segment] = field(default_factory=set)
+
+    def let_go(self) -> None:
+        """Another process may take it over from here on."""
+        lock, self.lock = self.lock, -1
+        if lock >= 0:
+            os.close(lock)
 
 
 @dataclass(eq=False, slots=True)
@@ -190,7 +196,7 @@ def remove(place: Place) -> None:
         if not any(place.path.glob(f"*{SUFFIX}")):
             (place.path / _LOCK).unlink()
             place.path.rmdir()
-    os.close(place.lock)
+    place.let_go()
 
 
 def remove_forgotten(folder: Path, max_age_s: float) -> int:

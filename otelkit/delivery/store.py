@@ -256,7 +256,8 @@ class Store:
             segment.path.unlink()
         place = segment.place
         place.segments.discard(segment)
-        if not place.segments and place is not self._own:
+        # The sender may know of a batch's fate after the end: the folder is nobody's then, or another process's.
+        if not place.segments and place is not self._own and place.lock >= 0:
             self._adopted.pop(place.path.name, None)
             places.remove(place)
 
@@ -279,7 +280,7 @@ class Store:
                         if places.is_old(path):
                             places.remove(place)
                         else:  # perhaps somebody is making it, and waits for the lock
-                            os.close(place.lock)
+                            place.let_go()
                         continue
                     self._adopted[path.name] = place
                     waiting += sum(frame.records for frame in found)
@@ -314,20 +315,21 @@ class Store:
                 if place is None:
                     continue
                 if place.segments:
-                    os.close(place.lock)
+                    place.let_go()
                 else:
                     places.remove(place)
 
     def abandon(self) -> None:
         """In a forked child: the files and the locks are the parent's. Takes no lock."""
-        fds = [self._fd, *(place.lock for place in (self._own, *self._adopted.values()) if place is not None)]
-        self._fd = -1
+        fd, self._fd = self._fd, -1
+        mine = [place for place in (self._own, *self._adopted.values()) if place is not None]
         self._own = self._active = None
         self._adopted = {}
         self._waiting = deque()
-        for fd in fds:
-            if fd >= 0:
-                os.close(fd)
+        if fd >= 0:
+            os.close(fd)
+        for place in mine:
+            place.let_go()
 
 
 def _by_age(frame: Frame) -> int:

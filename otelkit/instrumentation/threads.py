@@ -2,8 +2,8 @@
 
 asyncio's tasks, `asyncio.to_thread` and anyio copy the context by themselves, a fork copies it with all the rest.
 `Thread.start`, `submit` of `ThreadPoolExecutor` (and with it `run_in_executor`) and of `ProcessPoolExecutor`, and
-`start` of multiprocessing's processes, for those that are no forks, are wrapped. A thread or process that a library
-starts for itself gets nothing: it would be part of the first request for ever.
+`start` of multiprocessing's processes are wrapped. A thread or process that a library starts for itself gets nothing:
+it would be part of the first request for ever.
 """
 
 from __future__ import annotations
@@ -95,31 +95,37 @@ class Sent:
             detach(context)
 
 
+def _undecided(run: Callable[[], None]) -> None:
+    """Runs a forked process, which has all of the context: what is decided is of the request alone."""
+    decided.set(None)
+    run()
+
+
 class _Run:
-    """The `run` of a process that is not forked, with what was current where it was started; goes with it as text."""
+    """The `run` of a process, with what was current where it was started; goes as text with one that is not forked."""
 
-    __slots__ = ("_process", "_sent")
+    __slots__ = ("_along", "_process")
 
-    def __init__(self, sent: Sent, process: Any) -> None:
-        self._sent = sent
+    def __init__(self, along: Callable[..., Any], process: Any) -> None:
+        self._along = along
         self._process = process
 
-    def __getstate__(self) -> tuple[Sent, Any]:
-        return self._sent, self._process
+    def __getstate__(self) -> tuple[Callable[..., Any], Any]:
+        return self._along, self._process
 
-    def __setstate__(self, state: tuple[Sent, Any]) -> None:
-        self._sent, self._process = state
+    def __setstate__(self, state: tuple[Callable[..., Any], Any]) -> None:
+        self._along, self._process = state
 
     def __call__(self) -> None:
         vars(self._process).pop("run", None)
-        self._sent(self._process.run)
+        self._along(self._process.run)
 
 
-def sent() -> Sent | None:
+def sent(decision: int | None = None) -> Sent | None:
     """What the present context has to go along into another process; None where it has nothing."""
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
-    bound, decision = correlation.bound_values(), decided.get()
+    bound = correlation.bound_values()
     return Sent(carrier, bound, decision) if carrier or bound or decision is not None else None
 
 
@@ -189,11 +195,14 @@ def _of_processes() -> Undo:
     forks = getattr(multiprocessing.context, "ForkProcess", ())  # Windows has none
 
     @guard.guard("the context of a process")
-    def for_process(process: BaseProcess) -> Sent | None:
+    def for_process(process: BaseProcess) -> Callable[..., Any] | None:
+        # It may outlive the request by far: that nothing is recorded below an excluded URL does not hold for it.
         forked = isinstance(process, forks) or (
             isinstance(process, multiprocessing.Process) and multiprocessing.get_start_method() == "fork"
         )
-        return sent() if not forked and _is_the_applications(process, BaseProcess.run) else None
+        if forked:
+            return _undecided if decided.get() is not None else None
+        return sent() if _is_the_applications(process, BaseProcess.run) else None
 
     def start(self: BaseProcess) -> None:
         along = for_process(self)
@@ -220,7 +229,7 @@ def _of_process_pools() -> Undo:
 
     def always() -> Sent:
         # Also an empty one: the worker has the context that it was forked in.
-        return sent() or Sent({}, {}, None)
+        return sent(decided.get()) or Sent({}, {}, None)
 
     return _of_pools(ProcessPoolExecutor, always)
 

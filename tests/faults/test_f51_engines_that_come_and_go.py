@@ -11,6 +11,7 @@ from tests.support.process import run_python
 from tests.support.sink import Sink
 from tests.support.slow import slow
 
+CLIENT, UNSET = 3, 0
 SOURCE = """
 import asyncio, gc, json, resource, sqlalchemy, otelkit
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -66,5 +67,10 @@ def test_nothing_grows(tmp_path: Path, sink: Sink, asynchronously: bool) -> None
     assert kept_after <= kept
     assert objects_after - objects < 500  # half an object an engine
     assert resident_mb_after - resident_mb < 8
-    assert len(sink.named("SELECT")) == len(sink.named("caller")) == 1100
-    assert sink.total("db.client.operation.duration") == 1100
+    callers = {span.span_id for span in sink.named("caller")}
+    statements = sink.named("SELECT")
+    assert len(sink.spans) == 2 * len(callers) == 2 * len(statements) == 2200
+    assert {span.parent_id for span in statements} == callers
+    assert {(span.span.kind, span.span.status.code) for span in statements} == {(CLIENT, UNSET)}
+    assert sink.total("db.client.operation.duration", db__operation__name="SELECT") == 1100
+    assert len(sink.series("db.client.operation.duration")) == 1  # of all of them

@@ -18,6 +18,7 @@ from tests.support.sink import ReceivedSpan, Sink
 from tests.support.slow import slow
 from tests.support.started import Started
 
+INTERNAL, SERVER, UNSET = 1, 2, 0
 APP = """
 import asyncio
 import otelkit
@@ -69,7 +70,18 @@ def test_a_client_that_goes_away(sink: Sink, tmp_path: Path, how: str) -> None:
         assert get(f"http://127.0.0.1:{port}/next")[0] == 200
     by_path = {_path(span): span for span in sink.named("GET /{how}")}
     streamed, after = by_path[f"/{how}"], by_path["/next"]
+    assert len(by_path) == len(sink.named("GET /{how}")) == 3
+    for request in (streamed, after):
+        assert (request.span.kind, request.span.status.code) == (SERVER, UNSET)
+        assert (request.attributes["http.route"], request.attributes["http.response.status_code"]) == ("/{how}", 200)
+        assert "error.type" not in request.attributes
+        assert request.attributes.get("otelkit.client.disconnected") is (True if request is streamed else None)
+    assert sink.total("http.server.request.duration") == 3
+    labels = {"http__route": "/{how}", "http__response__status_code": 200, "http__request__method": "GET"}
+    assert sink.total("http.server.request.duration", **labels) == 3
+    assert {values[-1] for values in sink.series("http.server.active_requests").values()} == {0}
     (block,) = sink.named("block")
+    assert (block.span.kind, block.span.status.code) == (INTERNAL, UNSET)
     assert block.trace_id == streamed.trace_id
     if how == "decorated":
         (traced,) = sink.named("decorated")

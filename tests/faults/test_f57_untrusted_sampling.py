@@ -24,6 +24,7 @@ def index(path: str):
     with otelkit.span("inside"):
         return path
 """
+SERVER, UNSET = 2, 0
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 REQUESTS = 200
 
@@ -55,6 +56,11 @@ def test_a_caller_from_outside(sink: Sink, tmp_path: Path, flags: str, rate: str
     requests = sink.named("GET /{path}")
     assert fewest <= len(requests) == len(sink.named("inside")) <= most
     assert len({span.trace_id for span in requests} | {TRACE}) == len(requests) + 1
+    inside = {span.parent_id: span for span in sink.named("inside")}
     for span in requests:
         assert span.parent_id == ""
+        assert (span.span.kind, span.span.status.code) == (SERVER, UNSET)
+        assert (span.attributes["http.route"], span.attributes["http.response.status_code"]) == ("/{path}", 200)
+        assert span.attributes["client.address"] == "203.0.113.7"
+        assert inside[span.span_id].trace_id == span.trace_id
         assert [(link.trace_id.hex(), link.span_id.hex()) for link in span.span.links] == [(TRACE, PARENT)]

@@ -30,6 +30,7 @@ if os.environ.get("TEST_BOOTSTRAP") == "1":
 
 @app.task(name="shop.add")
 def add(a: int, b: int) -> int:
+    otelkit.bind(step="adding")
     with engine.connect() as connection, otelkit.span("business"):
         connection.execute(sqlalchemy.text("SELECT 1"))
     logger.info("adding %s and %s", a, b)

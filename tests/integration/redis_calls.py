@@ -35,11 +35,13 @@ SCRIPT = "return redis.call('GET', KEYS[1])"
 
 @dataclass(frozen=True)
 class Servers:
-    """A single server, a cluster, and one behind a sentinel."""
+    """A single server, a cluster, one behind a sentinel, and one that knows what came with Redis 7.0."""
 
     url: str
     cluster: Cluster
     watched: Watched
+    newer_port: int | None
+    """None where no such program is installed."""
 
     @property
     def port(self) -> int:
@@ -54,6 +56,11 @@ class Servers:
 
     def aclient(self, **options: Any) -> Any:
         return redis.asyncio.Redis.from_url(self.url, **options)
+
+    def newer(self) -> redis.Redis:
+        if self.newer_port is None:
+            pytest.skip("needs redis-server 7.0 or newer (apt-get install redis-server)")
+        return redis.Redis(port=self.newer_port)
 
     def clustered(self) -> Any:
         return redis.cluster.RedisCluster(host="127.0.0.1", port=self.cluster.port)
@@ -308,10 +315,22 @@ BLOCKING: dict[str, tuple[str | float, ...]] = {
 }
 
 
+BLOCKING_SINCE_7: dict[str, tuple[str | float, ...]] = {
+    "BLMPOP": (0.05, 1, SECRET, "LEFT"),
+    "BZMPOP": (0.05, 1, SECRET, "MIN"),
+}
+
+
 def all_that_block(servers: Servers) -> None:
     """Those that Redis 6.2 has."""
     with servers.client() as client, servers.caller():
         for name, arguments in BLOCKING.items():
+            client.execute_command(name, *arguments)
+
+
+def all_that_block_since_7(servers: Servers) -> None:
+    with servers.newer() as client, servers.caller():
+        for name, arguments in BLOCKING_SINCE_7.items():
             client.execute_command(name, *arguments)
 
 
@@ -353,15 +372,14 @@ def handled(servers: Servers) -> None:
 
 
 def handled_by_shard(servers: Servers) -> None:
-    """From Redis 7.0 on."""
+    """By a server that is no cluster."""
     seen: list[Any] = []
-    with servers.client() as client, client.pubsub() as listener:
-        if int(client.info("server")["redis_version"].partition(".")[0]) < 7:
-            pytest.skip("needs a Redis of 7.0 or newer (REDIS_URL names one)")
+    with servers.newer() as client, client.pubsub() as listener:
         listener.ssubscribe(**{SECRET: seen.append})
         assert listener.get_message(timeout=5)["type"] == "ssubscribe"
         with servers.caller():
-            client.execute_command("SPUBLISH", SECRET, SECRET)
+            told = json.dumps(otelkit.message_context.with_context({"order": SECRET}))
+            client.execute_command("SPUBLISH", SECRET, told)
         _until(lambda: listener.get_message(timeout=0.1) or seen)
 
 

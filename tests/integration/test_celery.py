@@ -203,14 +203,24 @@ def test_children_that_end_after_each_task_lose_nothing(
 
 
 def test_eager_tasks(start: Callable[..., Exported], tasks: Any) -> None:
-    """A task that runs at once in the caller is its child, without any wait in a queue."""
+    """A task that runs at once in the caller is its child, with what is bound there, without any wait in a queue; what
+    it binds itself ends with it.
+    """
     exported = start()
     tasks.app.conf.task_always_eager = True
     try:
-        with otelkit.span("caller"):
+        with otelkit.span("caller"), otelkit.bind(tenant="acme"):
             tasks.add.delay(1, 2)
+            with otelkit.span("after"):
+                pass
     finally:
         tasks.app.conf.task_always_eager = False
+    for name in ("process shop.add", "business"):
+        found = exported.span(name).attributes
+        assert (found["tenant"], found["step"]) == ("acme", "adding"), name
+    assert exported.span("after").attributes == {"tenant": "acme"}
+    (log,) = exported.logs("shop.tasks")
+    assert log.attributes["tenant"] == "acme"
     process = exported.span("process shop.add")
     assert process.parent_id == exported.span("caller").span_id
     assert "celery.task.queue.duration" not in process.attributes

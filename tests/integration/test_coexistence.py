@@ -18,6 +18,8 @@ from tests.support.process import Finished, run_python
 from tests.support.sink import Sink
 from tests.support.slow import slow
 
+INTERNAL, SERVER, CLIENT = 1, 2, 3
+UNSET, FAILED = 0, 2
 APP = """
 import json, logging, os, sys
 import otelkit
@@ -76,6 +78,19 @@ def check(sink: Sink) -> None:
         ("SELECT", "price.quote"),
         ("price.quote", "GET /orders/{order_id}"),
     ]
+    kinds = {span.name: (span.span.kind, span.span.status.code) for span in sink.spans}
+    assert kinds == {
+        "GET /fails": (SERVER, FAILED),
+        "GET /orders/{order_id}": (SERVER, UNSET),
+        "SELECT": (CLIENT, UNSET),
+        "price.quote": (INTERNAL, UNSET),
+    }
+    order, fails = sink.named("GET /orders/{order_id}")[0].attributes, sink.named("GET /fails")[0].attributes
+    assert (order["http.route"], order["http.response.status_code"]) == ("/orders/{order_id}", 200)
+    assert (fails["http.response.status_code"], fails["error.type"]) == (500, "LookupError")
+    assert sink.total("http.server.request.duration") == 2
+    assert sink.total("http.server.request.duration", http__route="/fails", error__type="LookupError") == 1
+    assert sink.total("db.client.operation.duration", db__operation__name="SELECT") == 1
     (line,) = [log for log in sink.logs if log.body == "order 7"]
     assert line.record.trace_id.hex() == sink.named("GET /orders/{order_id}")[0].trace_id
     (error,) = [log for log in sink.logs if "exception.stacktrace" in log.attributes]

@@ -22,7 +22,15 @@ from tests.support.server import PATIENT, get
 from tests.support.sink import ReceivedLog, Sink
 from tests.support.slow import slow
 
+SERVER, UNSET = 2, 0
 WARN = 13
+OF_A_BLOCK = (
+    "code.function.name",
+    "code.file.path",
+    "code.line.number",
+    "code.stacktrace",
+    "asyncio.event_loop.lag",
+)
 THREAD = "otelkit-loops"
 app = FastAPI()
 
@@ -128,7 +136,12 @@ def test_what_blocks_is_told_once_with_its_stack(
     assert log.record.span_id.hex() == server.span_id
     assert found["request.id"] == server.attributes["request.id"]
     assert path != "blocking" or found["plan"] == "pro"
+    assert found.keys() == {*OF_A_BLOCK, "request.id", *(["plan"] if path == "blocking" else [])}
+    assert [labels for _, labels in exported.sink.series("asyncio.event_loop.lag")] == [()]
     assert exported.total("asyncio.event_loop.lag") >= 1
+    # The timer is due within half a second; what blocks for 0.6 s makes it a tenth late, and it waits no longer.
+    assert 0.05 < exported.sink.seconds("asyncio.event_loop.lag") < 5
+    assert (server.span.kind, server.span.status.code) == (SERVER, UNSET)
     assert [span.name for span in exported.spans].count(f"GET /{path}") == 1
 
 

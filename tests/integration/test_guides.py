@@ -58,7 +58,8 @@ def spans_and_metrics(sink: Sink, out: str) -> None:
     assert (look_up.attributes["shop.coupon.kind"], look_up.attributes["shop.discount"]) == ("spring", 0.1)
     assert sink.total("orders.placed", plan="pro") == 1
     assert sink.total("coupons.used", kind="spring") == 1
-    assert {"cart.value", "parcels.waiting"} <= {metric.name for metric in sink.metrics}
+    assert (sink.total("cart.value"), sink.seconds("cart.value")) == (1, 9.0)
+    assert sink.total("parcels.waiting") == 3
     (placed,) = [log for log in sink.logs if log.record.event_name == "order_placed"]
     assert (placed.attributes["order_id"], placed.attributes["tenant"]) == (7, "acme")
     (error,) = [log for log in sink.logs if "exception.type" in log.attributes]
@@ -78,6 +79,10 @@ def celery(sink: Sink, out: str) -> None:
         "order.place", "publish shop.fulfil_order", "process shop.fulfil_order", "parcel.pack",
     ]  # fmt: skip
     assert [above for _, above in tree(sink)] == ["", *(name for name, _ in tree(sink)[:3])]
+    assert {span.name.partition(" ")[0]: span.span.kind for span in sink.spans} == {
+        "order.place": 1, "publish": 4, "process": 5, "parcel.pack": 1,
+    }  # fmt: skip
+    assert sink.total("messaging.process.duration", celery__task__name="shop.fulfil_order") == 1
     assert sink.named("parcel.pack")[0].attributes["order_id"] == 7
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ def order():
     waiting.observe(0.5)
     return os.getpid()
 """
+OF_AN_ORDER = {"http_request_method": "GET", "http_response_status_code": "200", "http_route": "/order"}
 EARLY = APP.replace("app = ", BOOTSTRAP + "app = ") + MOUNT
 LATE = APP + ROUTE + BOOTSTRAP
 
@@ -60,6 +62,13 @@ def scrape(base: str, **headers: str) -> str:
     assert status == 200, body
     assert found["content-type"].startswith("text/plain")
     return body.decode()
+
+
+def series(text: str, begin: str, having: str) -> list[str]:
+    """The values of the series whose lines begin so and have a label."""
+    name, _, label = begin.partition("{")
+    lines = [line for line in text.splitlines() if line.startswith(f"{name}{{") and having in line and label in line]
+    return [line.rpartition(" ")[2] for line in lines]
 
 
 def wait_for(base: str, *lines: str, times: int = 1) -> str:
@@ -104,7 +113,14 @@ def test_one_worker_hands_out_its_metrics_and_the_applications_registry(
             "shop_open 1.0",
             'shop_build_info{number="7"} 1.0',
         )
-        assert 'http_route="/order"' in text
+        # As OTLP has them, with the unit in the name.
+        for end, value in (("count", "3.0"), ('bucket{le="+Inf"', "3.0"), ("sum", r"0\.\d+|\d\.\d+e-\d+")):
+            (found,) = series(text, f"http_server_request_duration_seconds_{end}", 'http_route="/order"')
+            assert re.fullmatch(value, found)
+        (labels,) = re.findall(r"^http_server_request_duration_seconds_count\{(.*/order.*)\}", text, re.MULTILINE)
+        told = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+        assert told.items() >= OF_AN_ORDER.items()
+        assert "# TYPE http_server_request_duration_seconds histogram" in text
         assert text.count("target_info{") == 1
         port = environ["OTEL_EXPORTER_PROMETHEUS_PORT"]
         if exporter == "prometheus":
@@ -148,6 +164,8 @@ def test_any_of_many_workers_answers_for_all(tmp_path: Path, sink: Sink, exporte
             times=6,
         )
         assert text.count("\nshop_open{") == 2
+        counts = series(text, "http_server_request_duration_seconds_count", 'http_route="/order"')
+        assert counts == [f"{asked}.0"]
         assert text.count("target_info{") == 1
         sink_names = {metric.name for metric in sink.metrics}
     assert not {name for name in sink_names if name.startswith("shop_")}

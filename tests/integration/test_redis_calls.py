@@ -20,7 +20,7 @@ from examples.shop.redis_server import RedisUnavailable
 from tests.integration import redis_calls as do
 from tests.integration.conftest import Exported
 from tests.integration.redis_calls import Servers
-from tests.support.redis_servers import redis_cluster, watched_redis
+from tests.support.redis_servers import redis_cluster, redis_since_7, watched_redis
 
 CLIENT, CONSUMER, INTERNAL = 3, 5, 1
 FAILED = 2
@@ -33,8 +33,8 @@ def servers(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """All of them, once a test process."""
     folder = tmp_path_factory.mktemp("redis")
     try:
-        with redis_cluster(folder) as cluster, watched_redis(folder) as watched:
-            yield Servers(redis_url, cluster, watched)
+        with redis_cluster(folder) as cluster, watched_redis(folder) as watched, redis_since_7(folder) as newer:
+            yield Servers(redis_url, cluster, watched, newer)
     except RedisUnavailable as error:
         pytest.skip(str(error))
 
@@ -188,6 +188,11 @@ ROWS = [
         tuple(measured(WAITED, 1, db__operation__name=name) for name in do.BLOCKING),
     ),
     Row(
+        do.all_that_block_since_7,
+        tuple(got(name, "newer", **BLOCKING) for name in do.BLOCKING_SINCE_7),
+        tuple(measured(WAITED, 1, db__operation__name=name) for name in do.BLOCKING_SINCE_7),
+    ),
+    Row(
         do.stream,
         (
             got("XADD"),
@@ -208,7 +213,11 @@ ROWS = [
         (got("PUBLISH"), message("process", parent=None, linked="caller"), IN_HANDLER),
         (consumed("process"), HANDLED),
     ),
-    Row(do.handled_by_shard, (got("SPUBLISH"), message("process", parent=None)), (consumed("process"), HANDLED)),
+    Row(
+        do.handled_by_shard,
+        (got("SPUBLISH", "newer"), message("process", parent=None, linked="caller")),
+        (of("SPUBLISH"), consumed("process"), HANDLED),
+    ),
     Row(
         do.handled_async,
         (got("PUBLISH"), message("process", parent=None, linked="caller"), IN_HANDLER),
@@ -380,6 +389,8 @@ def where(to: str, servers: Servers) -> dict[str, Any]:
         return {**base, "server.address": "mymaster"}
     if to == "socket":
         return {**base, "db.namespace": "3", "server.address": str(servers.watched.socket)}
+    if to == "newer":
+        return {**base, "server.address": "localhost", "server.port": servers.newer_port}
     address = redis_host(servers) if to == "single" else "127.0.0.1"
     return {**base, "server.address": address, "server.port": servers.port if to == "single" else servers.cluster.port}
 

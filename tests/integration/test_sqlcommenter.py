@@ -14,6 +14,15 @@ import otelkit
 from tests.integration.conftest import Exported
 from tests.support.databases import Database, drivers
 
+CLIENT, UNSET = 3, 0
+LABELS = (
+    "db.system.name",
+    "db.namespace",
+    "db.operation.name",
+    "db.query.summary",
+    "server.address",
+    "server.port",
+)
 SEEN = "SELECT current_query()"
 
 
@@ -43,6 +52,16 @@ def test_a_comment(start: Callable[..., Exported], database: Database, how: str)
     *seen, prepared = sent(database)
     spans = [span for span in exported.spans if span.attributes.get("db.query.text") == SEEN]
     assert len(spans) == 10
+    assert [span.parent_id for span in spans] == [span.span_id for span in exported.spans if span.name == "caller"]
+    assert {(span.name, span.span.kind, span.span.status.code) for span in spans} == {("SELECT", CLIENT, UNSET)}
+    assert all(span.attributes.keys() == {*LABELS, "db.query.text"} for span in spans)
+    measured = {name: value for name, value in spans[0].attributes.items() if name in LABELS}
+    (values,) = [
+        values
+        for (_, labels), values in exported.sink.series("db.client.operation.duration").items()
+        if dict(labels) == measured
+    ]
+    assert values[-1] == 10
     if how == "off":
         assert set(seen) == {SEEN}
     elif how == "on":

@@ -1,8 +1,10 @@
-"""Redis servers beyond a single one: a cluster of three nodes, and a server that a sentinel watches."""
+"""Redis servers beyond a single one: a cluster of three nodes, one that a sentinel watches, one of 7.0 or newer."""
 
 from __future__ import annotations
 
 import random
+import re
+import shutil
 import socket
 import subprocess
 import time
@@ -107,6 +109,20 @@ def watched_redis(folder: Path) -> Iterator[Watched]:
         _running(program, folder / "sentinel", sentinel_port, watch, "--sentinel"),
     ):
         yield Watched(sentinel_port, port, socket_path)
+
+
+@contextmanager
+def redis_since_7(folder: Path) -> Iterator[int | None]:
+    """The port of a server of 7.0 or newer, by the program on PATH; None where that is older or not there."""
+    program = shutil.which("redis-server")
+    told = subprocess.run([program, "--version"], capture_output=True, text=True).stdout if program else ""
+    version = re.search(r"v=(\d+)", told)
+    if program is None or version is None or int(version[1]) < 7:
+        yield None
+        return
+    port = free_port()
+    with _running(program, folder / "newer", port, ""):
+        yield port
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 import time
@@ -232,6 +233,25 @@ def test_a_live_batch_waits_for_nobody_until_it_is_given_back(tmp_path: Path) ->
     heir = a_store(tmp_path)
     assert heir.adopt() == Adopted(2, 0)
     assert bodies(heir) == [b"live", b"live too"]
+    heir.close()
+
+
+def test_what_is_known_of_a_batch_after_the_end_closes_nobody_elses_file(tmp_path: Path) -> None:
+    """The sender may outlive the end's deadline: what it has sent by then is not sent again, and the number of the
+    lock's file is another file's.
+    """
+    store = a_store(tmp_path)
+    frame = put(store, b"late", live=True)
+    assert store.next() is None
+    lock = frame.segment.place.lock
+    with open(os.devnull) as file:
+        store.close()
+        fd = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, lock)
+    assert fd == lock
+    store.done(frame)
+    os.close(fd)  # raises where somebody has done it already
+    heir = a_store(tmp_path)
+    assert heir.adopt().waiting == 0
     heir.close()
 
 

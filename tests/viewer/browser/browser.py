@@ -37,7 +37,7 @@ def chromium() -> Iterator[Browser]:
     """A browser without a window; skips the test where none is installed."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
-        pytest.skip("chromium is not installed")
+        pytest.skip("chromium is not installed (apt-get install chromium)")
     with sync_playwright() as playwright:
         # As root, and in containers, chromium's own sandbox does not start; only pages of these tests are opened.
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
