@@ -25,6 +25,8 @@ from tests.support.redis_servers import redis_cluster, redis_since_7, watched_re
 CLIENT, CONSUMER, INTERNAL = 3, 5, 1
 FAILED = 2
 ERRORS = "redis.exceptions."
+OF_EACH = {"db.system.name", "db.namespace", "db.operation.name", "server.address"}
+OF_SOME = {"server.port", "error.type", "db.response.status_code"}
 DURATION, WAITED = "db.client.operation.duration", "redis.client.blocking.duration"
 
 
@@ -322,6 +324,9 @@ def test_what_is_recorded(row: Row, start: Callable[..., Exported], servers: Ser
     for name, labels, value in row.metrics:
         total = exported.total(name, **labels)
         assert total >= 1 if value is ... else total == value, (name, labels, total, exported.sink.series(name))
+    for name in (DURATION, WAITED):
+        for _, found_labels in exported.sink.series(name):
+            assert OF_EACH <= dict(found_labels).keys() <= OF_EACH | OF_SOME, name
     assert do.SECRET not in str(exported.sink.spans) + str(exported.sink.metrics).replace("redis_calls", "")
 
 
