@@ -167,6 +167,24 @@ def test_the_statement_of_a_search_that_is_stopped_ends_at_once() -> None:
         store.close()
 
 
+def test_a_statement_that_is_about_to_begin_ends_too() -> None:
+    """DuckDB forgets an interruption that comes too early by a moment."""
+    store = Store(None, Bounds(), say=print)
+    searches = Searches(store)
+    try:
+        for number in range(100):
+            working = searches.begin(_endless)
+            assert working.next().result(5) == {"found": 1}
+            part = working.next()
+            time.sleep(number % 25 * 0.0001)
+            working.stop()
+            if not part.cancelled():
+                assert isinstance(part.exception(5), duckdb.InterruptException)
+    finally:
+        searches.close()
+        store.close()
+
+
 def _until(ask: Any) -> None:
     end = time.monotonic() + 10
     while not ask():

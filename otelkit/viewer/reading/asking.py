@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from otelkit.viewer.store import Store
 MOST_ROWS = 500
 LATEST_NS = (1 << 62) - 1
 LONGEST_S = 20.0
+_AGAIN_S = 0.05
 TOO_LONG = "this takes too long: ask for a shorter time"
 TOO_LARGE = "this needs too much memory: ask for a shorter time"
 
@@ -37,27 +38,40 @@ class Cursor:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self.connection = connection
         self._stopped = False
+        self._at_work = False
 
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The rows as dictionaries."""
-        found = self._execute(statement, parameters)
-        names = [column[0] for column in found.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+        with self._executed(statement, parameters) as found:
+            names = [column[0] for column in found.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
     def one(self, statement: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...]:
         """The only row."""
-        row = self._execute(statement, parameters).fetchone()
+        with self._executed(statement, parameters) as found:
+            row = found.fetchone()
         return tuple(row) if row is not None else ()
 
-    def _execute(self, statement: str, parameters: Sequence[Any]) -> duckdb.DuckDBPyConnection:
-        if self._stopped:
-            raise duckdb.InterruptException("stopped")
-        return self.connection.execute(statement, list(parameters))
+    @contextmanager
+    def _executed(self, statement: str, parameters: Sequence[Any]) -> Iterator[duckdb.DuckDBPyConnection]:
+        self._at_work = True
+        try:
+            if self._stopped:
+                raise duckdb.InterruptException("stopped")
+            yield self.connection.execute(statement, list(parameters))
+        finally:
+            self._at_work = False
 
     def stop(self) -> None:
         """Ends the statement that runs, and each one after it, with duckdb.InterruptException; from any thread."""
-        self._stopped = True  # first: between two statements DuckDB forgets that it was interrupted
-        self.connection.interrupt()
+        self._stopped = True
+        with suppress(duckdb.ConnectionException):  # it was closed in the meantime
+            self.connection.interrupt()
+        if self._at_work:
+            # A statement that is about to begin forgets that it was interrupted: until it has ended, it is told again.
+            again = threading.Timer(_AGAIN_S, self.stop)
+            again.daemon = True
+            again.start()
 
 
 @contextmanager
