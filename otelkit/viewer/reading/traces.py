@@ -54,7 +54,9 @@ def found_traces(cursor: Cursor, question: Question) -> Iterator[dict[str, Any]]
 
     def look(floor_ns: int, to_ns: int) -> list[dict[str, Any]]:
         before = first if to_ns == first[0] else (to_ns, "")
-        return _within(cursor, conditions, floor_ns, before, question.limit + 1)
+        # Blocks narrow it enough, and nothing is later than the newest.
+        last_ns = LATEST_NS if few or to_ns == LATEST_NS else _last_ns(cursor, floor_ns, to_ns)
+        return _within(cursor, _matched(conditions, floor_ns, last_ns), floor_ns, before, question.limit + 1)
 
     yield from search(cursor, _LISTING, question, look, at_once=bool(conditions) and few)
 
@@ -76,10 +78,10 @@ def matching(cursor: Cursor, ids: Sequence[bytes], found: Filter, floor_ns: int)
 
 
 def _within(
-    cursor: Cursor, conditions: Sequence[_OfSpans], floor_ns: int, before: tuple[int, str], most: int
+    cursor: Cursor, matched: tuple[str, list[Any]], floor_ns: int, before: tuple[int, str], most: int
 ) -> list[dict[str, Any]]:
-    """Of the traces that started in a span of time so many; newest first."""
-    sql, values = _matched(conditions, floor_ns, _last_ns(cursor, floor_ns, before[0]) if conditions else 0)
+    """Of the traces that started in a span of time and match so many; newest first."""
+    sql, values = matched
     window = 4 * most
     while True:
         parts = cursor.rows(
