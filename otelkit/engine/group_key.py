@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from otelkit.runtime import fork
+from otelkit.runtime import fork, proc
 
 
 class GroupKey:
@@ -65,7 +65,6 @@ def namespace() -> int:
 def started(pid: int) -> int:
     """When a process started, in a unit of the platform's; 0 where there is no such process or no telling."""
     try:
-        # The name, in parentheses, may hold anything; starttime is the 20th field behind it (proc_pid_stat(5)).
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+        return proc.stat(pid, proc.STARTTIME)
     except OSError:
         return 0

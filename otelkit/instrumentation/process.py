@@ -12,15 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from otelkit.runtime import proc
+
 if TYPE_CHECKING:
     import psutil
 
 T = TypeVar("T")
 
 _SELF = Path("/proc/self")
-# Behind the name, which is in parentheses and may hold anything (proc_pid_stat(5)).
-_NUM_THREADS = 17
-_STARTTIME = 19
 
 
 class ThisProcess(Protocol):
@@ -60,17 +59,14 @@ class ProcessOfProc:
         return int((_SELF / "statm").read_bytes().split()[field]) * os.sysconf("SC_PAGE_SIZE")
 
     def threads(self) -> int:
-        return self._stat(_NUM_THREADS)
+        return proc.stat("self", proc.NUM_THREADS)
 
     def descriptors(self) -> int:
         return len(os.listdir(_SELF / "fd")) - 1  # the one that reads the directory
 
     def uptime_s(self) -> float:
         # The clock that starttime is of: it goes on while the machine sleeps, and nobody sets it.
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - self._stat(_STARTTIME) / os.sysconf("SC_CLK_TCK")
-
-    def _stat(self, field: int) -> int:
-        return int((_SELF / "stat").read_bytes().rpartition(b")")[2].split()[field])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - proc.stat("self", proc.STARTTIME) / os.sysconf("SC_CLK_TCK")
 
 
 class ProcessOfPsutil:
