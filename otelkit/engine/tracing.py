@@ -331,15 +331,15 @@ class Tracer(sdk.Tracer):
         if links:
             span.take_links(links)
         if start_time is not None:
-            span.start_time = start_time
             span.clock = None
+            span.start_time = start_time
         else:
             now_ns = perf_counter_ns()
             clock = parent.clock if parent_type is Span else None
             if clock is None or now_ns + clock > parent.start_time + _CLOCK_HOLDS_NS:
                 clock = time_ns() - now_ns
-            span.start_time = now_ns + clock
             span.clock = clock
+            span.start_time = now_ns + clock  # last: engine/unended.py looks for it
         if tracing.processors:
             tracing.started(span, context)
         if tracing.began is not None and sampled:

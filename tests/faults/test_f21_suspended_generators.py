@@ -117,3 +117,31 @@ assert child.exitcode == 0
     assert sorted(span.name for span in sink.spans) == sorted([*NAMES, "inner", "outer"])
     pids = {span.span_id: span.resource["process.pid"] for span in sink.spans}
     assert sorted(map(list(pids.values()).count, set(pids.values()))) == [2, 5]
+
+
+@pytest.mark.parametrize("engine", ["otelkit", *slow("sdk")])
+def test_the_search_for_open_spans_breaks_nothing_in_other_threads(sink: Sink, tmp_path: Path, engine: str) -> None:
+    """Where another reference to a tuple is held while it is being made of an iterator, CPython raises SystemError."""
+    source = """
+    import atexit, sys, threading
+    sys.setswitchinterval(0.001)
+    failed = []
+    atexit.register(lambda: print(failed))  # after otelkit's end
+
+    import otelkit
+    otelkit.bootstrap("ends")
+
+    def make_tuples():
+        while True:
+            try:
+                tuple(number for number in range(1000))
+            except SystemError as error:
+                return failed.append(error)
+
+    threading.Thread(target=make_tuples, daemon=True).start()
+    many = [[number] for number in range(300_000)]  # a search takes a while
+    otelkit.span("open").__enter__()
+    """
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTELKIT_ENGINE": engine}
+    assert run_python(source, cwd=tmp_path, environ=environ).out == "[]\n"
+    assert [span.name for span in sink.spans] == ["open"]
