@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import functools
 import sys
 import threading
 import time
@@ -13,6 +14,8 @@ from typing import Literal
 
 import pytest
 from fastapi import FastAPI
+from opentelemetry._logs import get_logger_provider
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, ReadWriteLogRecord
 
 import otelkit
 from otelkit.instrumentation.blocked_loops import EVENT
@@ -35,13 +38,52 @@ THREAD = "otelkit-loops"
 app = FastAPI()
 
 
+class Told(LogRecordProcessor):
+    """Counts what is told of blocks, as it is told."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        self.times += log_record.log_record.event_name == EVENT
+
+    def shutdown(self) -> None:
+        """Nothing."""
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        return True
+
+
+told = Told()
+
+
+@functools.cache
+def count_what_is_told() -> None:
+    """Once: the provider lives as long as the process."""
+    provider = get_logger_provider()
+    assert isinstance(provider, LoggerProvider)
+    provider.add_log_record_processor(told)
+
+
 def price(seconds: float) -> None:
     """Blocks."""
     time.sleep(seconds)
 
 
-def count_to(end_s: float) -> None:
-    """Blocks with the interpreter at work."""
+def price_until_told() -> None:
+    """Blocks until it is told, as long as that may take on a busy machine, and for three more looks."""
+    before, deadline = told.times, time.monotonic() + 10
+    while told.times == before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.6)
+
+
+def count_until_told() -> None:
+    """Blocks with the interpreter at work, as above."""
+    before, deadline = told.times, time.monotonic() + 10
+    while told.times == before and time.monotonic() < deadline:
+        sum(range(1000))
+    end_s = time.monotonic() + 0.6
     while time.monotonic() < end_s:
         sum(range(1000))
 
@@ -49,12 +91,12 @@ def count_to(end_s: float) -> None:
 @app.get("/blocking")
 async def blocking() -> None:
     otelkit.bind(plan="pro")
-    price(0.6)
+    price_until_told()
 
 
 @app.get("/busy")
 async def busy() -> None:
-    count_to(time.monotonic() + 0.6)
+    count_until_told()
 
 
 @app.get("/locked")
@@ -93,12 +135,12 @@ def blocks(exported: Exported) -> list[ReceivedLog]:
 @pytest.mark.parametrize(
     ("path", "culprit", "loop", "engine"),
     [
-        ("blocking", "price", "asyncio", "otelkit"),
-        ("blocking", "price", "uvloop", "otelkit"),
-        ("blocking", "price", "asyncio", "sdk"),
-        ("blocking", "price", "uvloop", "sdk"),
-        ("busy", "count_to", "asyncio", "otelkit"),
-        ("busy", "count_to", "uvloop", "otelkit"),
+        ("blocking", "price_until_told", "asyncio", "otelkit"),
+        ("blocking", "price_until_told", "uvloop", "otelkit"),
+        ("blocking", "price_until_told", "asyncio", "sdk"),
+        ("blocking", "price_until_told", "uvloop", "sdk"),
+        ("busy", "count_until_told", "asyncio", "otelkit"),
+        ("busy", "count_until_told", "uvloop", "otelkit"),
         ("waiting", "", "asyncio", "otelkit"),
         ("waiting", "", "uvloop", "otelkit"),
         ("thread", "", "asyncio", "otelkit"),
@@ -111,40 +153,43 @@ def test_what_blocks_is_told_once_with_its_stack(
     """In the request's trace, with what is bound; what waits, runs in a thread, or blocks shortly many times is not."""
     pytest.importorskip(loop)
     exported = start(blocked_loop_s=0.2, engine=engine, metric_export_interval_s=60)
+    count_what_is_told()
     with served(app, loop=loop) as url:
         get(url)
         time.sleep(0.25)  # the loop's timer has fired once
-        get(f"{url}/{path}")
         if not culprit:
             # A machine that keeps the process from running does block the loop: then it is asked once more.
-            told = blocks(exported)
-            if told:
+            before = len(blocks(exported))
+            get(f"{url}/{path}")
+            if len(again := blocks(exported)) > before:
                 get(f"{url}/{path}")
-            assert len(blocks(exported)) == len(told)
+                assert len(blocks(exported)) == len(again)
             return
-        (log,) = blocks(exported)
+        get(f"{url}/{path}")
+        exported.wait_for_spans(2)
+        server = exported.span(f"GET /{path}")
+        # A busy machine may block the loop at another time, too.
+        (log,) = [each for each in blocks(exported) if each.attributes["code.function.name"] == culprit]
         deadline = time.monotonic() + 10
-        while not exported.sink.series("asyncio.event_loop.lag") and time.monotonic() < deadline:
-            time.sleep(0.05)  # for the lag's own timer
+        # The lag's own timer is due within half a second, and late by the rest.
+        late_s = server.duration_s - 0.5
+        while exported.sink.seconds("asyncio.event_loop.lag") < late_s and time.monotonic() < deadline:
+            time.sleep(0.05)
             exported.flush()
-    server = exported.span(f"GET /{path}")
     found = log.attributes
     assert (log.record.severity_number, log.scope) == (WARN, "otelkit.asyncio")
     assert log.body.startswith("the event loop is blocked for more than 0.2 s, in ")
     assert found["code.file.path"] in (__file__, threading.__file__)
-    assert found["code.function.name"] == culprit
     assert f", in {path}\n" in found["code.stacktrace"]
     assert f", in {culprit}\n" in found["code.stacktrace"]
-    assert 0.2 <= found["asyncio.event_loop.lag"] < 0.6
-    assert log.record.trace_id.hex() == server.trace_id
-    assert log.record.span_id.hex() == server.span_id
+    assert 0.2 <= found["asyncio.event_loop.lag"] < server.duration_s - 0.5
+    assert (log.record.trace_id.hex(), log.record.span_id.hex()) == (server.trace_id, server.span_id)
     assert found["request.id"] == server.attributes["request.id"]
     assert path != "blocking" or found["plan"] == "pro"
     assert found.keys() == {*OF_A_BLOCK, "request.id", *(["plan"] if path == "blocking" else [])}
     assert [labels for _, labels in exported.sink.series("asyncio.event_loop.lag")] == [()]
     assert exported.total("asyncio.event_loop.lag") >= 1
-    # The timer is due within half a second; what blocks for 0.6 s makes it a tenth late, and it waits no longer.
-    assert 0.05 < exported.sink.seconds("asyncio.event_loop.lag") < 5
+    assert exported.sink.seconds("asyncio.event_loop.lag") >= late_s
     assert (server.span.kind, server.span.status.code) == (SERVER, UNSET)
     assert [span.name for span in exported.spans].count(f"GET /{path}") == 1
 
@@ -208,7 +253,7 @@ import otelkit
 EARLY
 
 def price():
-    time.sleep(0.6)
+    time.sleep(1.5)
 
 async def handle():
     with otelkit.span("handle"):
@@ -248,8 +293,9 @@ def test_a_loop_that_answers_no_request_is_watched(
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTELKIT_BLOCKED_LOOP_S": "0.2", **PATIENT}
     environ["OTELKIT_RUNTIME_METRICS"] = "true"
     run_python(source.replace("RUN", run), cwd=tmp_path, environ=environ)
-    (log,) = [log for log in sink.logs if log.record.event_name == EVENT]
-    assert log.attributes["code.function.name"] == "price"
+    found = [log for log in sink.logs if log.record.event_name == EVENT]
+    # A busy machine may block the loop at another time, too.
+    (log,) = [log for log in found if log.attributes["code.function.name"] == "price"]
     assert ", in handle\n" in log.attributes["code.stacktrace"]
     if "uvloop" not in run or sys.version_info >= (3, 12):
         (span,) = sink.named("handle")
@@ -287,7 +333,7 @@ def test_a_forked_child_watches_its_own_loop(sink: Sink, tmp_path: Path) -> None
     """A fork in the middle of a watched loop: the child has no thread until its own loop is watched."""
     source = """
 def block():
-    time.sleep(0.5)
+    time.sleep(1.5)
 
 def child():
     async def main():
