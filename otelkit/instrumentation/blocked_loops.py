@@ -15,19 +15,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opentelemetry._logs import SeverityNumber, get_logger
 
 from otelkit.config.settings import Settings
-from otelkit.instrumentation import runtime
-from otelkit.instrumentation.loop_timers import LoopTimer, LoopTimers
+from otelkit.instrumentation.loop_timers import LOOPS, LoopTimer, LoopTimers
 from otelkit.runtime import fork, guard
 from otelkit.runtime.bell import Bell
 from otelkit.signals.fingerprints import in_application
-
-if TYPE_CHECKING:
-    import asyncio
 
 EVENT = "asyncio.event_loop.blocked"
 _MOST_FRAMES = 100
@@ -38,26 +34,26 @@ def install(settings: Settings) -> Callable[[], None]:
     """Looks at the loops that requests run on, unless OTELKIT_BLOCKED_LOOP_S is 0; returns the undo."""
     if not settings.blocked_loop_s:
         return lambda: None
-    blocked = BlockedLoops(settings.blocked_loop_s)
-    runtime.watch_with(blocked)
+    blocked = BlockedLoops(settings.blocked_loop_s, LOOPS)
+    leave = LOOPS.listen(blocked)
 
     def undo() -> None:
-        runtime.leave(blocked)
+        leave()
         blocked.stop()
 
     return undo
 
 
-class BlockedLoops(LoopTimers):
+class BlockedLoops:
     """Tells of each callback that blocks for twice `threshold_s`, of some from once, of none below."""
 
-    def __init__(self, threshold_s: float) -> None:
-        super().__init__()
+    def __init__(self, threshold_s: float, loops: LoopTimers) -> None:
         self._threshold_s = threshold_s
+        self._loops = loops
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._stopped = False
         self._wake = Bell()
-        self._told: dict[int, float] = {}
         self._logger = get_logger("otelkit.asyncio")
         fork.on_child(self._after_fork)
 
@@ -66,59 +62,58 @@ class BlockedLoops(LoopTimers):
         self._lock = threading.Lock()
         self._wake = Bell()
         self._thread = None
-        self._timers = {}
-        self._told = {}
-        self._last = 0
 
-    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        if id(loop) == self._last:
-            return
-        super().watch(loop)
+    def watched(self, timer: LoopTimer) -> None:
+        with suppress(RuntimeError):  # it was closed in the meantime
+            timer.ask()  # the answer shows what calls the callbacks
         with self._lock:
-            if self._thread is None and self._timers and not self._stopped:
+            if self._thread is None and not self._stopped:
                 thread = threading.Thread(target=self._look, name="otelkit-loops", daemon=True)
                 with suppress(RuntimeError):  # no thread can start while the interpreter ends
                     thread.start()
                     self._thread = thread
 
-    def watched(self, timer: LoopTimer) -> None:
-        timer.ask()  # the answer shows what calls the callbacks
+    def take(self, late_s: float) -> None:
+        """Nothing: a lag is known when it is over."""
 
     def stop(self) -> None:
-        super().stop()
+        """Ends the thread."""
+        self._stopped = True
         self._wake.ring()
 
     def _look(self) -> None:
-        while True:
-            self._wake.wait(self._threshold_s)
-            with self._lock:
-                if self._stopped or not self._timers:
-                    self._thread = None
-                    return
+        while self._goes_on():
             with guard.guarded("the look at an event loop"):
                 self._look_once()
 
-    def _look_once(self) -> None:
-        self._told = {key: asked_s for key, asked_s in self._told.items() if key in self._timers}
-        for key, reference in list(self._timers.items()):
-            timer = reference()
-            if timer is None:
-                continue
-            frames, context = _sample(timer)
-            if not frames:
-                continue
-            due_s = timer.due_s
-            if timer.asked_s is None:
-                with suppress(RuntimeError):  # it was closed in the meantime
-                    timer.ask()
-            asked_s = timer.asked_s
-            if asked_s is None or self._told.get(key) == asked_s:  # it goes on, or is told
-                continue
-            # While a call keeps the interpreter's lock this thread asks nothing: then the timer tells.
-            late_s = time.monotonic() - min(asked_s, due_s)
-            if late_s >= self._threshold_s:
-                self._told[key] = asked_s
-                (context or Context()).run(self._tell, frames, late_s)
+    def _goes_on(self) -> bool:
+        self._wake.wait(self._threshold_s)
+        with self._lock:
+            if self._stopped or not self._loops.timers():
+                self._thread = None
+                return False
+        return True
+
+    def _look_once(self) -> None:  # until the next look nothing here may refer to a loop, which could not end
+        for timer in self._loops.timers():
+            self._look_at(timer)
+
+    def _look_at(self, timer: LoopTimer) -> None:
+        frames, context = _sample(timer)
+        if not frames:
+            return
+        due_s = timer.due_s
+        if timer.asked_s is None:
+            with suppress(RuntimeError):  # it was closed in the meantime
+                timer.ask()
+        asked_s = timer.asked_s
+        if asked_s is None or timer.told_s == asked_s:  # it goes on, or is told
+            return
+        # While a call keeps the interpreter's lock this thread asks nothing: then the timer tells.
+        late_s = time.monotonic() - min(asked_s, due_s)
+        if late_s >= self._threshold_s:
+            timer.told_s = asked_s
+            (context or Context()).run(self._tell, frames, late_s)
 
     def _tell(self, frames: list[FrameType], late_s: float) -> None:
         culprit = next((each for each in frames if in_application(each.f_code.co_filename)), frames[0])

@@ -1,4 +1,4 @@
-"""A timer on each watched event loop, from its first watch to its end."""
+"""A timer on each watched event loop, from its first watch to its end, for all who want to know something of loops."""
 
 from __future__ import annotations
 
@@ -7,17 +7,30 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from otelkit.runtime import fork
 
 if TYPE_CHECKING:
-    import asyncio
+    import asyncio  # takes longer to import than this package: with the first loop
 
 INTERVAL_S = 0.5
 
 
+class Listener(Protocol):
+    """Learns of watched loops; its methods must not raise."""
+
+    def watched(self, timer: LoopTimer) -> None:
+        """Is told of each new watch, on the loop's thread, and at first of those that are there."""
+
+    def take(self, late_s: float) -> None:
+        """Is told of each lag, on the loop's thread."""
+
+
 class LoopTimers:
-    """Has a timer of each watched loop fire every `interval_s`, and learns how late it did.
+    """Has a timer of each watched loop fire every `interval_s`, and learns how late it did, as long as anybody listens.
 
     Makes no task. A watch ends with its loop, and lets the loop end: neither a run of the loop nor the process waits
     for the timer, and nothing outside of the loop refers to it.
@@ -28,49 +41,75 @@ class LoopTimers:
         # By id, because not every loop can be referred to weakly. A timer keeps its loop, so that no other can get the
         # id while the entry is there, and only the loop's own schedule keeps the timer.
         self._timers: dict[int, weakref.ref[LoopTimer]] = {}
-        self._stopped = False
+        self.listeners: tuple[Listener, ...] = ()
         self._last = 0
+        fork.on_child(self._after_fork)
+
+    def _after_fork(self) -> None:
+        """In a forked child: the loops are the parent's."""
+        self._timers = {}
+        self._last = 0
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Tells it from now on; returns the undo."""
+        self.listeners += (listener,)
+        for timer in self.timers():
+            listener.watched(timer)
+
+        def undo() -> None:
+            self.listeners = tuple(each for each in self.listeners if each is not listener)
+
+        return undo
+
+    def timers(self) -> list[LoopTimer]:
+        """Those of the loops that are watched."""
+        return [timer for reference in list(self._timers.values()) if (timer := reference()) is not None]
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Watches a loop until it is closed, once; to be called on the loop's thread."""
         key = id(loop)
         if key == self._last:
             return
-        if key in self._timers or self._stopped or loop.is_closed():
+        if key in self._timers or not self.listeners or loop.is_closed():
             return
         timer = LoopTimer(self, loop)
         self._timers[key] = weakref.ref(timer, lambda _: self._forget(key))
         self._last = key
         timer.arm(self.interval_s)
-        self.watched(timer)
+        for listener in self.listeners:
+            listener.watched(timer)
 
     def _forget(self, key: int) -> None:
         self._timers.pop(key, None)
         self._last = 0
 
-    def stop(self) -> None:
-        """Ends every watch at its next timer."""
-        self._stopped = True
-
     def timer_fired(self, timer: LoopTimer, late_s: float | None) -> None:
         """Takes a lag, None being one that means nothing, and goes on."""
-        if self._stopped:
-            return
-        timer.arm(self.interval_s)
-        if late_s is not None:
-            self.take(max(0.0, late_s))
-
-    def watched(self, timer: LoopTimer) -> None:
-        """Is told of each new watch, on the loop's thread; must not raise."""
-
-    def take(self, late_s: float) -> None:
-        """Is told of each lag, on the loop's thread; must not raise."""
+        key = id(timer.loop)
+        if not self.listeners:
+            self._forget(key)
+        elif key in self._timers:  # else it is the parent's of a forked child, in which the loop goes on
+            timer.arm(self.interval_s)
+            if late_s is not None:
+                for listener in self.listeners:
+                    listener.take(max(0.0, late_s))
 
 
 class LoopTimer:
     """The timer of one loop; `asked_s` and `due_s` are readings of `time.monotonic`."""
 
-    __slots__ = ("__weakref__", "_context", "_run", "_timers", "asked_s", "due_s", "loop", "outside", "thread_id")
+    __slots__ = (
+        "__weakref__",
+        "_context",
+        "_run",
+        "_timers",
+        "asked_s",
+        "due_s",
+        "loop",
+        "outside",
+        "thread_id",
+        "told_s",
+    )
 
     def __init__(self, timers: LoopTimers, loop: asyncio.AbstractEventLoop) -> None:
         self._timers = timers
@@ -79,6 +118,8 @@ class LoopTimer:
         """What calls the loop's callbacks, once the loop has answered or the timer has fired."""
         self.asked_s: float | None = None
         """Since when the loop has been asked and has not answered."""
+        self.told_s: float | None = None
+        """Of which asking it was told that the loop does not answer."""
         # Of its own: the caller's holds a request, whose span would become the exemplar of every lag to come.
         self._context = contextvars.Context()
 
@@ -117,3 +158,27 @@ def _run_of_loop() -> object:
     A loop that begins to run sets the thread's hooks for asynchronous generators, to a new method each time.
     """
     return sys.get_asyncgen_hooks().firstiter
+
+
+LOOPS = LoopTimers()
+"""The process's."""
+_running_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
+
+
+def watch_running_loop() -> None:
+    """Watches the event loop that the caller runs on, from now on and once.
+
+    Cheap enough for every request. Does nothing while nobody listens, and outside of an asyncio loop.
+    """
+    global _running_loop
+    if not LOOPS.listeners:
+        return
+    if _running_loop is None:
+        from asyncio import get_running_loop
+
+        _running_loop = get_running_loop
+    try:
+        loop = _running_loop()
+    except RuntimeError:
+        return
+    LOOPS.watch(loop)

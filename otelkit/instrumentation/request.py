@@ -13,7 +13,8 @@ from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 
 from otelkit.engine import door
 from otelkit.engine.context import detach, variable, with_span
-from otelkit.instrumentation import http, runtime
+from otelkit.instrumentation import http
+from otelkit.instrumentation.loop_timers import watch_running_loop
 from otelkit.instrumentation.routes import MARK, Scope, template
 from otelkit.instrumentation.websocket import Messages
 from otelkit.runtime import guard
@@ -67,7 +68,7 @@ class Request:
         self._last_byte_ns = 0
         self._left: bool | None = None
         self._done = False
-        runtime.watch_running_loop()
+        watch_running_loop()
         host = agent = b""
         identity = None
         carried = False

@@ -13,7 +13,8 @@ from contextvars import Context
 from typing import Any
 
 from otelkit.config.settings import Settings
-from otelkit.instrumentation import imports, runtime
+from otelkit.instrumentation import imports
+from otelkit.instrumentation.loop_timers import watch_running_loop
 from otelkit.instrumentation.replacing import Undo, replace
 from otelkit.runtime import guard
 
@@ -71,4 +72,4 @@ def _of(loops: Any) -> Undo:
 @guard.guard("the watch of an event loop")
 def _soon(loop: Any) -> Any:
     # In a context of its own: the caller's may hold a request.
-    return loop.call_later(AFTER_S, runtime.watch_running_loop, context=Context())
+    return loop.call_later(AFTER_S, watch_running_loop, context=Context())

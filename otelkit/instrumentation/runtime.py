@@ -9,30 +9,20 @@ import gc
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 
 from otelkit import semconv
 from otelkit.instrumentation import instruments
-from otelkit.instrumentation.loop_timers import INTERVAL_S, LoopTimers
+from otelkit.instrumentation.loop_timers import LOOPS, LoopTimer
 from otelkit.instrumentation.process import this_process
-
-if TYPE_CHECKING:
-    import asyncio  # takes longer to import than this package: with the first loop
-
-_installed: LoopLag | None = None
-_beside: LoopTimers | None = None
-_running_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
 
 
 def install(meter: Meter) -> Callable[[], None]:
-    """Registers the observable instruments, turns `watch_running_loop` on, and returns what undoes both.
+    """Registers the observable instruments, measures the lag of the watched loops, and returns what undoes both.
 
-    After the undo the callbacks, which OpenTelemetry cannot unregister, yield nothing, and a watched loop is
-    left alone from its next timer on. To call it twice does no harm.
+    After the undo the callbacks, which OpenTelemetry cannot unregister, yield nothing. To call it twice does no harm.
     """
-    global _installed
     readings, process = _Readings(), this_process()
     instruments.observe(meter, semconv.PROCESS_CPU_TIME, [readings.cpu_time])
     for metric, read in (
@@ -45,60 +35,23 @@ def install(meter: Meter) -> Callable[[], None]:
         instruments.observe(meter, metric, [readings.of_process(read)])
     for metric, statistic in _COLLECTOR_STATISTICS:
         instruments.observe(meter, metric, [readings.of_collector(statistic)])
-    lag = _installed = LoopLag(instruments.histogram(meter, semconv.ASYNCIO_LOOP_LAG))
+    leave = LOOPS.listen(LoopLag(instruments.histogram(meter, semconv.ASYNCIO_LOOP_LAG)))
 
     def undo() -> None:
-        global _installed
         readings.stopped = True
-        lag.stop()
-        if _installed is lag:
-            _installed = None
+        leave()
 
     return undo
 
 
-def watch_with(timers: LoopTimers) -> None:
-    """Has `watch_running_loop` put these timers onto the loop as well."""
-    global _beside
-    _beside = timers
+class LoopLag:
+    """Records, in seconds, how late the timer of each watched event loop fires; makes no thread."""
 
-
-def leave(timers: LoopTimers) -> None:
-    """Takes them away again."""
-    global _beside
-    if _beside is timers:
-        _beside = None
-
-
-def watch_running_loop() -> None:
-    """Watches the event loop that the caller runs on, from now on and once.
-
-    Cheap enough for every request. Does nothing without `install` or `watch_with`, and outside of an asyncio loop.
-    """
-    global _running_loop
-    lag, beside = _installed, _beside
-    if lag is None and beside is None:
-        return
-    if _running_loop is None:
-        from asyncio import get_running_loop
-
-        _running_loop = get_running_loop
-    try:
-        loop = _running_loop()
-    except RuntimeError:
-        return
-    if lag is not None:
-        lag.watch(loop)
-    if beside is not None:
-        beside.watch(loop)
-
-
-class LoopLag(LoopTimers):
-    """Records, in seconds, how late a timer of each watched event loop fires; makes no thread."""
-
-    def __init__(self, histogram: Histogram, *, interval_s: float = INTERVAL_S) -> None:
-        super().__init__(interval_s)
+    def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
+
+    def watched(self, timer: LoopTimer) -> None:
+        """Nothing: a new watch has no lag yet."""
 
     def take(self, late_s: float) -> None:
         # An error would be the loop's, twice a second.

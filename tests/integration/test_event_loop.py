@@ -243,7 +243,7 @@ def test_the_thread_lives_as_long_as_a_loop_is_watched(start: Callable[..., Expo
 WATCHED = """
 import asyncio, os, sys, threading, time
 import otelkit
-from otelkit.instrumentation import runtime
+from otelkit.instrumentation.loop_timers import watch_running_loop
 otelkit.bootstrap("x")"""
 
 
@@ -337,7 +337,7 @@ def block():
 
 def child():
     async def main():
-        runtime.watch_running_loop()
+        watch_running_loop()
         await asyncio.sleep(0.1)
         block()
     assert threading.active_count() == 1
@@ -346,7 +346,7 @@ def child():
     os._exit(0)
 
 async def main():
-    runtime.watch_running_loop()
+    watch_running_loop()
     await asyncio.sleep(0.1)
     return os.fork()
 
@@ -369,7 +369,7 @@ def test_watching_costs_less_than_a_hundredth_of_a_cpu(tmp_path: Path) -> None:
     """An idle loop with the default threshold; what it costs as well without is in the figure."""
     source = """
 async def main():
-    runtime.watch_running_loop()
+    watch_running_loop()
     await asyncio.sleep(0.5)
     before = time.process_time()
     await asyncio.sleep(4)

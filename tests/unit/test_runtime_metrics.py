@@ -14,6 +14,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import psutil
 import pytest
@@ -29,7 +30,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from otelkit import semconv
 from otelkit.instrumentation import runtime
 from otelkit.instrumentation.instruments import Callback
-from otelkit.instrumentation.loop_timers import INTERVAL_S
+from otelkit.instrumentation.loop_timers import INTERVAL_S, LoopTimers, watch_running_loop
 from otelkit.instrumentation.process import this_process
 
 OBSERVED = (
@@ -305,7 +306,7 @@ def test_a_blocking_call_in_the_loop_is_its_lag(installed: Telemetry, new_loop: 
     """A request that sleeps for 0.7 s makes the loop's timer, due after 0.5 s, late by 0.2 s at least."""
 
     async def main() -> None:
-        runtime.watch_running_loop()
+        watch_running_loop()
         time.sleep(0.7)
         await until(lambda: installed.lag() is not None)
 
@@ -320,7 +321,7 @@ def test_an_idle_loop_has_hardly_any_lag_and_never_a_negative_one(installed: Tel
     """Nothing but the machine delays its timers."""
 
     async def main() -> None:
-        runtime.watch_running_loop()
+        watch_running_loop()
         await until(lambda: (lag := installed.lag()) is not None and lag.count >= 2)
 
     run(new_loop(), main)
@@ -335,7 +336,7 @@ def test_a_loop_is_watched_once(installed: Telemetry, new_loop: LoopFactory) -> 
 
     async def main() -> None:
         for _ in range(1000):
-            runtime.watch_running_loop()
+            watch_running_loop()
         await until(lambda: installed.lag() is not None)
         lag = installed.lag()
         assert lag is not None
@@ -355,10 +356,17 @@ class Recorded:
         self.threads.append(threading.get_ident())
 
 
+def timers(histogram: Any, interval_s: float) -> LoopTimers:
+    """Timers whose lag this histogram gets."""
+    made = LoopTimers(interval_s)
+    made.listen(runtime.LoopLag(histogram))
+    return made
+
+
 def test_each_thread_has_its_loop_watched() -> None:
     """Loops of several threads are watched beside each other, each on its own thread."""
     histogram = Recorded()
-    lag = runtime.LoopLag(histogram, interval_s=0.05)  # type: ignore[arg-type]
+    lag = timers(histogram, interval_s=0.05)
     ended: list[int] = []
 
     async def main() -> None:
@@ -379,7 +387,7 @@ def test_the_time_in_which_a_loop_does_not_run_is_no_lag(installed: Telemetry, n
     loop = new_loop()
 
     async def begin() -> None:
-        runtime.watch_running_loop()
+        watch_running_loop()
 
     async def go_on() -> None:
         await until(lambda: installed.lag() is not None)
@@ -394,7 +402,7 @@ def test_the_time_in_which_a_loop_does_not_run_is_no_lag(installed: Telemetry, n
 
 def test_a_watch_neither_prolongs_a_run_nor_makes_a_task(new_loop: LoopFactory) -> None:
     """The loop ends with its work, and the work is its only task, though the timer is a minute away."""
-    lag = runtime.LoopLag(Recorded(), interval_s=60)  # type: ignore[arg-type]
+    lag = timers(Recorded(), interval_s=60)
 
     async def main() -> int:
         lag.watch(asyncio.get_running_loop())
@@ -413,9 +421,11 @@ def test_a_watch_does_not_keep_the_process_alive() -> None:
     """The interpreter ends with a watched loop that was neither stopped nor closed."""
     code = (
         "import asyncio\n"
-        "from otelkit.instrumentation import runtime\n"
+        "from otelkit.instrumentation.loop_timers import LoopTimers\n"
+        "from otelkit.instrumentation.runtime import LoopLag\n"
         "from opentelemetry.metrics import NoOpMeter\n"
-        "lag = runtime.LoopLag(NoOpMeter('test').create_histogram('lag'), interval_s=600)\n"
+        "lag = LoopTimers(interval_s=600)\n"
+        "lag.listen(LoopLag(NoOpMeter('test').create_histogram('lag')))\n"
         "async def main(): lag.watch(asyncio.get_running_loop())\n"
         "loop = asyncio.new_event_loop()\n"
         "loop.run_until_complete(main())\n"
@@ -431,7 +441,7 @@ def test_a_watched_loop_is_freed(installed: Telemetry, close: bool) -> None:
     loop = asyncio.SelectorEventLoop()  # uvloop, should its policy be set, keeps one that was dropped with a timer
 
     async def main() -> None:
-        runtime.watch_running_loop()
+        watch_running_loop()
 
     loop.run_until_complete(main())
     ended = weakref.ref(loop)
@@ -449,7 +459,7 @@ def test_a_watched_loop_is_freed(installed: Telemetry, close: bool) -> None:
 def test_a_loop_at_the_address_of_an_earlier_one_is_watched() -> None:
     """Memory is used again: what was known of the loop that was there must not stand for its successor."""
     histogram = Recorded()
-    lag = runtime.LoopLag(histogram, interval_s=0.001)  # type: ignore[arg-type]
+    lag = timers(histogram, interval_s=0.001)
     addresses: list[int] = []
 
     async def main() -> None:
@@ -471,18 +481,18 @@ def test_a_watch_ends_with_the_undo(telemetry: Telemetry, new_loop: LoopFactory)
 
     async def main() -> None:
         undo = runtime.install(telemetry.meter)
-        runtime.watch_running_loop()
+        watch_running_loop()
         await until(lambda: telemetry.lag() is not None)
         undo()
         recorded = telemetry.lag()
         assert recorded is not None
-        runtime.watch_running_loop()
+        watch_running_loop()
         await asyncio.sleep(1.2 * INTERVAL_S)
         after = telemetry.lag()
         assert after is None or after.count == recorded.count
         other = Telemetry()
         undo_other = runtime.install(other.meter)
-        runtime.watch_running_loop()
+        watch_running_loop()
         await until(lambda: other.lag() is not None)
         undo_other()
         other.provider.shutdown()
@@ -491,14 +501,14 @@ def test_a_watch_ends_with_the_undo(telemetry: Telemetry, new_loop: LoopFactory)
 
 
 def test_the_undo_of_an_earlier_installation_leaves_the_later(telemetry: Telemetry) -> None:
-    """Only the latest installation watches loops, and only its own undo ends that."""
+    """Only its own undo ends its measurements."""
 
     async def main() -> None:
         earlier = Telemetry()
         undo_earlier = runtime.install(earlier.meter)
         undo = runtime.install(telemetry.meter)
         undo_earlier()
-        runtime.watch_running_loop()
+        watch_running_loop()
         await until(lambda: telemetry.lag() is not None)
         undo()
         earlier.provider.shutdown()
@@ -520,7 +530,7 @@ def test_the_first_requests_context_is_not_kept(installed: Telemetry) -> None:
         variable.set(data)
         requests.append(weakref.ref(data))
         with TracerProvider(shutdown_on_exit=False).get_tracer("test").start_as_current_span("request"):
-            runtime.watch_running_loop()
+            watch_running_loop()
 
     async def main() -> None:
         await asyncio.create_task(request())
@@ -538,12 +548,12 @@ def test_without_an_installation_or_a_loop_nothing_happens(telemetry: Telemetry)
     """The ASGI layer calls it in any case, also on trio."""
 
     async def main() -> int:
-        runtime.watch_running_loop()
+        watch_running_loop()
         return len(asyncio.all_tasks())
 
     assert asyncio.run(main()) == 1
     undo = runtime.install(telemetry.meter)
-    runtime.watch_running_loop()
+    watch_running_loop()
     undo()
 
 
@@ -551,8 +561,7 @@ def test_a_closed_loop_is_not_watched(installed: Telemetry) -> None:
     """To watch it changes nothing and raises nothing."""
     loop = asyncio.new_event_loop()
     loop.close()
-    lag = runtime.LoopLag(installed.meter.create_histogram("test.lag"))
-    lag.watch(loop)
+    timers(installed.meter.create_histogram("test.lag"), interval_s=INTERVAL_S).watch(loop)
     assert installed.lag() is None
 
 
@@ -572,7 +581,7 @@ def test_an_error_of_the_histogram_is_not_the_loops() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: errors.append(context))
-        runtime.LoopLag(histogram, interval_s=0.01).watch(loop)  # type: ignore[arg-type]
+        timers(histogram, interval_s=0.01).watch(loop)
         await until(lambda: histogram.calls > 1)
 
     asyncio.run(main())
