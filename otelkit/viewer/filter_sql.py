@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from otelkit.viewer.filter import And, Compare, Filter, FilterError, Not, Or, Text, Value
@@ -44,21 +44,13 @@ def condition(found: Filter, target: Target, resources: str = "viewer.resources"
 
     Raises FilterError where a key has no such value, or the other kind of record alone has it.
     """
-    if isinstance(found, (And, Or)):
-        if not found.parts:
-            return "true", []
-        parts = [condition(part, target, resources) for part in found.parts]
-        joined = (" AND " if isinstance(found, And) else " OR ").join(sql for sql, _ in parts)
-        return f"({joined})", [value for _, values in parts for value in values]
-    if isinstance(found, Not):
-        sql, values = condition(found.part, target, resources)
-        return f"(NOT coalesce({sql}, false))", values
-    if isinstance(found, Text):
-        return _search(found.value, _SEARCHED[target])
-    if found.operator == "!=":
-        opposite = Compare(found.key, ":", found.value, found.at)
-        return condition(Not(opposite), target, resources)
-    return _comparison(found, target, resources)
+
+    def of_term(term: Compare | Text) -> Condition:
+        if isinstance(term, Text):
+            return _search(term.value, _SEARCHED[target])
+        return _comparison(term, target, resources)
+
+    return _put_together(found, of_term)
 
 
 def columns_condition(found: Filter, columns: Mapping[str, str], searched: Sequence[str], where: str) -> Condition:
@@ -66,23 +58,31 @@ def columns_condition(found: Filter, columns: Mapping[str, str], searched: Seque
 
     Raises FilterError for another key, with what is found by which keys (`where`).
     """
+
+    def of_term(term: Compare | Text) -> Condition:
+        if isinstance(term, Text):
+            return _search(term.value, searched)
+        if term.key not in columns:
+            raise FilterError(f"{where} are found by {', '.join(columns)}", term.at)
+        return _on_text(columns[term.key], term)
+
+    return _put_together(found, of_term)
+
+
+def _put_together(found: Filter, of_term: Callable[[Compare | Text], Condition]) -> Condition:
+    """The condition of a filter whose terms have these; no term has `!=`, which is the opposite of `:`."""
     if isinstance(found, (And, Or)):
         if not found.parts:
             return "true", []
-        parts = [columns_condition(part, columns, searched, where) for part in found.parts]
+        parts = [_put_together(part, of_term) for part in found.parts]
         joined = (" AND " if isinstance(found, And) else " OR ").join(sql for sql, _ in parts)
         return f"({joined})", [value for _, values in parts for value in values]
+    if isinstance(found, Compare) and found.operator == "!=":
+        found = Not(Compare(found.key, ":", found.value, found.at))
     if isinstance(found, Not):
-        sql, values = columns_condition(found.part, columns, searched, where)
+        sql, values = _put_together(found.part, of_term)
         return f"(NOT coalesce({sql}, false))", values
-    if isinstance(found, Text):
-        return _search(found.value, searched)
-    if found.key not in columns:
-        raise FilterError(f"{where} are found by {', '.join(columns)}", found.at)
-    if found.operator == "!=":
-        opposite = Compare(found.key, ":", found.value, found.at)
-        return columns_condition(Not(opposite), columns, searched, where)
-    return _on_text(columns[found.key], found)
+    return of_term(found)
 
 
 def of_trace(found: Filter) -> tuple[Filter, list[Filter]]:
