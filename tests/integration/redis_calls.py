@@ -383,6 +383,20 @@ def handled_by_shard(servers: Servers) -> None:
         _until(lambda: listener.get_message(timeout=0.1) or seen)
 
 
+def handled_by_shard_of_a_cluster(servers: Servers) -> None:
+    """Its clients listen at the node that has the channel's slot."""
+    servers.newer().close()
+    seen: list[Any] = []
+    with servers.clustered() as client:
+        listener = client.pubsub()
+        listener.ssubscribe(**{SECRET: seen.append})
+        _until(lambda: listener.get_sharded_message(timeout=1))
+        with servers.caller():
+            client.spublish(SECRET, json.dumps(otelkit.message_context.with_context({"order": SECRET})))
+        _until(lambda: listener.get_sharded_message(timeout=0.1) or seen)
+        listener.close()
+
+
 async def handled_async(servers: Servers) -> None:
     seen: list[Any] = []
 

@@ -221,6 +221,11 @@ ROWS = [
         (of("SPUBLISH"), consumed("process"), HANDLED),
     ),
     Row(
+        do.handled_by_shard_of_a_cluster,
+        (got("SPUBLISH", "cluster"), message("process", parent=None, linked="caller")),
+        (of("SPUBLISH"), consumed("process"), HANDLED),
+    ),
+    Row(
         do.handled_async,
         (got("PUBLISH"), message("process", parent=None, linked="caller"), IN_HANDLER),
         (consumed("process"), HANDLED),

