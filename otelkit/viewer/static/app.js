@@ -1,5 +1,5 @@
 // The frame: the bar with its pages and marks, and the view that the path names.
-import { Component, html, render, useEffect, useRef, useState } from "./lib/html.js";
+import { Component, html, render, useEffect, useLayoutEffect, useRef, useState } from "./lib/html.js";
 import { useAsk } from "./lib/api.js";
 import { zone } from "./lib/format.js";
 import { listen } from "./lib/keys.js";
@@ -36,7 +36,7 @@ function App() {
   const unread = useUnread();
   const [help, setHelp] = useState(false);
   const main = useRef(null);
-  useEffect(() => listen(() => setHelp(true)), []);
+  useLayoutEffect(() => listen(() => setHelp(true)), []);
   useEffect(() => {
     if (route.path === "/") go("/traces", { replace: true });
   }, [route.path]);

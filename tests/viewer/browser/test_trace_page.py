@@ -153,6 +153,21 @@ def test_the_keyboard_walks_the_spans(shop: Backend, windows: Windows) -> None:
     expect(page).to_have_url(f"{shop.url}/traces")
 
 
+def test_keys_that_come_faster_than_pictures(shop: Backend, windows: Windows) -> None:
+    """Each acts on the row that the one before has come to."""
+    page = windows(shop).open(f"/traces/{hex_trace(CHECKOUT)}")
+    third = page.locator("[data-span]").nth(2).get_attribute("data-span")
+    page.evaluate(
+        """async () => {
+          for (const key of ["j", "j", "Enter"]) {
+            document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+            await new Promise((done) => setTimeout(done));
+          }
+        }"""
+    )
+    expect(page).to_have_url(re.compile(f"span={third}$"))
+
+
 @pytest.mark.slow
 def test_a_part_of_the_time_is_dragged_over_and_stays_in_the_address(shop: Backend, windows: Windows) -> None:
     """Spans outside of it keep their rows; the keys go closer, further, on and back to the whole."""

@@ -115,7 +115,8 @@ export function Waterfall({ tree, view, onZoom, selected, onSelect, needle, togg
   // Elements of the details and buttons keep their own Enter.
   const inside = (name) =>
     name !== "Enter" || document.activeElement === document.body || document.activeElement === scroller.current || document.activeElement?.id === "main";
-  useEffect(() =>
+  // Before the next key comes: an effect after the next frame would let it act on the row that was left.
+  useLayoutEffect(() =>
     take(
       Object.fromEntries(
         Object.entries(keys).map(([name, act]) => [
