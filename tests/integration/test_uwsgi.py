@@ -42,6 +42,7 @@ def app(environ, start_response):
 """
 REQUESTS = 40
 HOOKS = ["--enable-threads", "--py-call-uwsgi-fork-hooks"]
+ACCEPTS = "this worker accepts requests"
 LOADING_S = 60.0
 
 
@@ -54,14 +55,15 @@ def served(sink: Sink, place: Path, options: Sequence[str], delays: Mapping[str,
         str(UWSGI),
         *("--http-socket", f"127.0.0.1:{port}", "--master", "--processes", "2"),
         *("--hook-master-start", "unix_signal:15 gracefully_kill_them_all"),
+        *("--hook-accepting", f"print:{ACCEPTS}"),
         *("--virtualenv", sys.prefix, "--wsgi-file", "app.py", "--callable", "app", *options),
     ]
     environ = clean_environment(**delays, OTEL_EXPORTER_OTLP_ENDPOINT=sink.url, OTELKIT_STATE_DIR=str(place / "state"))
     with running(command, cwd=place, environ=environ, log=log) as server:
         wait_until_up(f"http://127.0.0.1:{port}/", server, log)
-        # A worker that loads its application has no handler yet for the signal of a graceful end, and would miss it.
+        # A worker that begins has no handler yet for the signal of a graceful end, and would miss it.
         until = time.monotonic() + LOADING_S
-        while log.read_text().count("WSGI app 0 ") < (2 if "--lazy-apps" in options else 1):
+        while log.read_text().count(f"{ACCEPTS}\n") < 2:
             assert time.monotonic() < until, log.read_text()
             time.sleep(0.05)
         pids: set[int] = set()
