@@ -3,9 +3,9 @@
     python -m benchmarks.viewer --seconds 60
     python -m benchmarks.viewer --spans 250000 1000000 4000000
 
-One sender posts requests of 512 spans with 12 attributes each over HTTP, with gzip, to a database in a folder, while a
-live page is open. 429 is waited for, as a sender does. With numbers of spans everything is measured at each of them, to
-see how it grows. What is printed is of this machine, sender and all.
+Senders post requests of 512 spans with 12 attributes each over HTTP, with gzip, to a database in a folder, while a live
+page is open. Each has one connection and waits for its answers, and for the time that a 429 asks for. With numbers of
+spans everything is measured at each of them, to see how it grows. What is printed is of this machine, senders and all.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,25 +120,45 @@ class Page(threading.Thread):
             return
 
 
-def send(url: str, seconds: float, most: int) -> tuple[int, int, float]:
-    """Posts until the time is over or so many spans were taken: how many, how many refusals, seconds."""
-    connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=60)
-    headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
-    taken = refused = number = 0
+class Sender(threading.Thread):
+    """Posts, until the time is over or so many spans were taken."""
+
+    def __init__(self, url: str, numbers: Iterator[int], until_s: float, most: int) -> None:
+        super().__init__(daemon=True)
+        self._url = url
+        self._numbers = numbers
+        self._until_s = until_s
+        self._most = most
+        self.taken = self.refused = 0
+
+    def run(self) -> None:
+        """Over one connection, one request after the other."""
+        connection = http.client.HTTPConnection(urllib.parse.urlsplit(self._url).netloc, timeout=60)
+        headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
+        while time.monotonic() < self._until_s and self.taken < self._most:
+            body = request(next(self._numbers))
+            while True:
+                connection.request("POST", "/v1/traces", body, headers)
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status == 200:
+                    self.taken += SPANS
+                    break
+                self.refused += 1
+                time.sleep(float(answer.headers.get("Retry-After", 1)))
+
+
+def send(url: str, senders: int, seconds: float, most: int) -> tuple[int, int, float]:
+    """What all of them sent: how many spans were taken, how many requests refused, in how many seconds."""
     began = time.monotonic()
-    while time.monotonic() - began < seconds and taken < most:
-        body = request(number)
-        number += 1
-        while True:
-            connection.request("POST", "/v1/traces", body, headers)
-            answer = connection.getresponse()
-            answer.read()
-            if answer.status == 200:
-                taken += SPANS
-                break
-            refused += 1
-            time.sleep(float(answer.headers.get("Retry-After", 1)))
-    return taken, refused, time.monotonic() - began
+    numbers = itertools.count()  # its next is one step of the interpreter
+    threads = [Sender(url, numbers, began + seconds, -(-most // senders)) for _ in range(senders)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took_s = time.monotonic() - began
+    return sum(each.taken for each in threads), sum(each.refused for each in threads), took_s
 
 
 def ask(backend: Backend, question: str) -> tuple[float, Any]:
@@ -163,11 +184,11 @@ def search(backend: Backend) -> tuple[float, float, float]:
     return (times[1] - began) * 1000, (times[-1] - began) * 1000, longest * 1000
 
 
-def measure(backend: Backend, already: int, seconds: float, most: int) -> dict[str, float]:
+def measure(backend: Backend, senders: int, already: int, seconds: float, most: int) -> dict[str, float]:
     """Sends for so long or so many, waits until all is written, and asks: what was measured, by name with its unit."""
     viewer = psutil.Process(backend.process.pid)
     cpu, own = viewer.cpu_times(), time.process_time()
-    taken, refused, took_s = send(backend.url, seconds, most)
+    taken, refused, took_s = send(backend.url, senders, seconds, most)
     own = time.process_time() - own
     backend.wait(lambda: backend.get("info")["rows"]["spans"] >= already + taken, "all is written", 120)
     after = viewer.cpu_times()
@@ -178,7 +199,7 @@ def measure(backend: Backend, already: int, seconds: float, most: int) -> dict[s
         "spans/s": taken / took_s,
         "told to wait": refused,
         "viewer's CPU, us a span": used / taken * 1e6,
-        "sender's CPU, us a span": own / taken * 1e6,
+        "senders' CPU, us a span": own / taken * 1e6,
         "memory of the viewer, MB": viewer.memory_info().rss >> 20,
         "on disk, bytes a span": backend.get("info")["bytes"] / spans,
     }
@@ -194,6 +215,7 @@ def main() -> None:
     """Runs it and prints what was measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="how long, where no number of spans is given")
+    parser.add_argument("--senders", type=int, default=2)
     parser.add_argument("--spans", type=int, nargs="+", default=[], help="after how many spans to measure")
     arguments = parser.parse_args()
     measured: list[dict[str, float]] = []
@@ -203,7 +225,7 @@ def main() -> None:
         for spans in arguments.spans or [1 << 40]:
             already = int(measured[-1]["spans"]) if measured else 0
             seconds = float("inf") if arguments.spans else arguments.seconds
-            measured.append(measure(backend, already, seconds, spans - already))
+            measured.append(measure(backend, arguments.senders, already, seconds, spans - already))
         print(f"events of the live page: {page.events}")
     for name in measured[0]:
         print(f"{name:>28}", *(f"{each[name]:>10,.0f}" for each in measured))

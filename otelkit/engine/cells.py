@@ -27,6 +27,7 @@ from otelkit.delivery.records import Shared
 from otelkit.engine import refusals
 from otelkit.engine.context import SPAN_KEY, variable, with_span
 from otelkit.engine.span import Span
+from otelkit.engine.unsampled import UnsampledSpan
 from otelkit.runtime.interpreter import FREE_THREADED
 
 Number = int | float
@@ -122,7 +123,7 @@ def _exemplar(exemplars: Exemplars, slot: int, amount: Number, span: Any) -> Non
     if type(span) is Span:
         if span.flags & _SAMPLED:
             exemplars.slots[slot] = Exemplar({}, amount, time_ns(), span.span_id, span.trace_id)
-    elif isinstance(span, ApiSpan):
+    elif type(span) is not UnsampledSpan and isinstance(span, ApiSpan):
         context = span.get_span_context()
         if context.is_valid and context.trace_flags.sampled:
             exemplars.slots[slot] = Exemplar({}, amount, time_ns(), context.span_id, context.trace_id)

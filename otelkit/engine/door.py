@@ -135,6 +135,8 @@ def traceparent(span: Any) -> bytes | None:
     if type(span) is Span:
         trace, own = span.trace_id.to_bytes(16, "big").hex(), span.span_id.to_bytes(8, "big").hex()
         return f"00-{trace}-{own}-{span.flags & 0xFF:02x}".encode()  # half the time of one format
+    if type(span) is UnsampledSpan:
+        return None
     context = span.get_span_context()
     if not context.is_valid or not context.trace_flags & 1:
         return None

@@ -86,13 +86,16 @@ class LoopTimers:
     def timer_fired(self, timer: LoopTimer, late_s: float | None) -> None:
         """Takes a lag, None being one that means nothing, and goes on."""
         key = id(timer.loop)
+        reference = self._timers.get(key)
+        if reference is None or reference() is not timer:  # the parent's, in a forked child in which the loop goes on
+            return
         if not self.listeners:
             self._forget(key)
-        elif key in self._timers:  # else it is the parent's of a forked child, in which the loop goes on
-            timer.arm(self.interval_s)
-            if late_s is not None:
-                for listener in self.listeners:
-                    listener.take(max(0.0, late_s))
+            return
+        timer.arm(self.interval_s)
+        if late_s is not None:
+            for listener in self.listeners:
+                listener.take(max(0.0, late_s))
 
 
 class LoopTimer:

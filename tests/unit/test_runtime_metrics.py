@@ -565,6 +565,31 @@ def test_a_closed_loop_is_not_watched(installed: Telemetry) -> None:
     assert installed.lag() is None
 
 
+def test_a_loop_that_goes_on_in_a_forked_child_is_watched_once() -> None:
+    """By the timer that the child's next request makes, not by its parent's as well."""
+    code = (
+        "import asyncio, os\n"
+        "from otelkit.instrumentation.loop_timers import LoopTimers\n"
+        "from otelkit.instrumentation.runtime import LoopLag\n"
+        "from opentelemetry.metrics import NoOpMeter\n"
+        "loops = LoopTimers(interval_s=0.01)\n"
+        "loops.listen(LoopLag(NoOpMeter('test').create_histogram('lag')))\n"
+        "async def main():\n"
+        "    loop = asyncio.get_running_loop()\n"
+        "    loops.watch(loop)\n"
+        "    if os.fork():\n"
+        "        os.wait()\n"
+        "        return\n"
+        "    loops.watch(loop)\n"
+        "    await asyncio.sleep(0.1)\n"
+        "    print(len(loop._scheduled), len(loops.timers()), flush=True)\n"
+        "    os._exit(0)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "1 1\n"), done.stderr
+
+
 def test_an_error_of_the_histogram_is_not_the_loops() -> None:
     """The loop's exception handler, which belongs to the application, sees nothing, and the watch goes on."""
 
