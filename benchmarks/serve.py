@@ -1,11 +1,12 @@
 """The server process: `python -m benchmarks.serve PEER` in the peer's environment.
 
 It says `{"port": …}` when it listens; whatever line comes in has it send everything recorded so far, and answer when
-that has arrived. It ends with its standard input.
+that has arrived (with `collect`, and when the garbage is collected). It ends with its standard input.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import sys
@@ -34,6 +35,8 @@ def serve(name: str) -> None:
 
     def answer(words: Mapping[str, Any]) -> Mapping[str, object]:
         flush()
+        if words.get("collect"):
+            gc.collect()
         return {}
 
     def end() -> None:

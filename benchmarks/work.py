@@ -2,11 +2,13 @@
 
 A Celery worker that runs its tasks in its own process, so that all that a task costs is this process's CPU. It says
 `{}` when it is set up. `{"done": N}` is answered when N tasks have ended since its start; any other line has it send
-everything recorded so far, and is answered when that has arrived. It ends with its standard input.
+everything recorded so far, and is answered when that has arrived (with `collect`, and when the garbage is collected).
+It ends with its standard input.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -46,6 +48,8 @@ def work(name: str) -> None:
         if "done" in words:
             return {"done": _wait_until_done(words["done"])}
         flush()
+        if words.get("collect"):
+            gc.collect()
         return {}
 
     answer_in_thread(answer, lambda: os._exit(0))
