@@ -227,8 +227,8 @@ def main() -> None:
             seconds = float("inf") if arguments.spans else arguments.seconds
             measured.append(measure(backend, arguments.senders, already, seconds, spans - already))
         print(f"events of the live page: {page.events}")
-    for name in measured[0]:
-        print(f"{name:>28}", *(f"{each[name]:>10,.0f}" for each in measured))
+        for what in measured[0]:
+            print(f"{what:>28}", *(f"{each[what]:>10,.0f}" for each in measured), flush=True)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from otelkit.engine.attributes import SIMPLE, AttributeLimits, Taken
 from otelkit.engine.context import SPAN_KEY, variable
 from otelkit.engine.seams import ForklessLoggerProvider
 from otelkit.engine.span import Span
+from otelkit.engine.unsampled import UnsampledSpan
 from otelkit.runtime import fork, guard
 from otelkit.signals import correlation
 
@@ -269,7 +270,7 @@ class Logger(sdk.Logger):
             logging = self._provider.logging or logging
             put = logging.put or put
             record.trace_id = record.span_id = record.flags = 0
-        elif type(span) is Span:
+        elif type(span) is Span or type(span) is UnsampledSpan:
             record.trace_id = span.trace_id
             record.span_id = span.span_id
             record.flags = span.flags & 0xFF
