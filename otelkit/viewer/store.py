@@ -121,6 +121,10 @@ class Store:
         self.slices.append(found)
 
     def _add(self) -> Slice:
+        if self.slices and self.path is not None:
+            # Nothing is logged for it any more: the end of the process has the newest slice alone to merge.
+            with contextlib.suppress(duckdb.Error):  # at the end, then
+                self._writer.execute(f"CHECKPOINT {self.slices[-1].name}")
         number = self.slices[-1].number + 1 if self.slices else 1
         if self.path is not None:
             while path_of(self.path, number).exists():

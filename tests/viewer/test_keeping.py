@@ -129,6 +129,18 @@ def test_the_oldest_slices_go_when_there_are_too_many_rows(tmp_path: Path, in_me
     assert said == []
 
 
+def test_only_the_newest_slice_has_something_to_merge(tmp_path: Path) -> None:
+    """So that an end takes no longer for many slices than for one."""
+    store = Store(tmp_path / "db", Bounds(rows=1_000), say=print)
+    for _ in range(6):
+        written(store, 100)
+    logged = [path.name for path in (tmp_path / "db").glob("*.wal")]
+    assert len(store.slices) > 3
+    assert logged == [f"{store.slices[-1].number:06}.duckdb.wal"]
+    store.close()
+    assert not list((tmp_path / "db").glob("*.wal"))
+
+
 @pytest.mark.slow
 def test_the_size_on_disk_stays_under_the_bound_and_a_slice(tmp_path: Path) -> None:
     """As the file system has it."""
