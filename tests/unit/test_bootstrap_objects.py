@@ -250,12 +250,12 @@ def test_one_that_hangs_holds_up_nobody(state: Path, caplog: pytest.LogCaptureFi
             pass
         began = time.monotonic()
         with caplog.at_level(logging.WARNING, "otelkit"):
-            report = otelkit.flush(0.5)
+            report = otelkit.flush(2.0)
         took_s = time.monotonic() - began
         released.set()
         assert (report.ok, report.in_memory) == (False, 0)
         assert [span.name for span in exported.sink.spans] == ["one"]
-    assert took_s < 5
+    assert took_s < 10
     assert "the flush of bootstrap's Hanging was not done in time" in caplog.text
     assert noted.calls[:2] == ["end one", "flush"]
 
