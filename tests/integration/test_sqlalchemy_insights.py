@@ -218,10 +218,11 @@ def test_a_slow_query(start: Callable[..., Exported], database: Database, traced
             line = run()
     else:
         line = run()
-    (record,) = exported.logs("otelkit.sqlalchemy")
+    # The other statement, too, may take so long on a busy machine.
+    (record,) = [log for log in exported.logs("otelkit.sqlalchemy") if log.attributes["code.line.number"] == line]
     assert (record.record.event_name, record.record.severity_text) == ("otelkit.db.slow_query", "WARN")
     told = record.attributes
-    assert (told["code.file.path"], told["code.line.number"]) == (__file__, line)
+    assert told["code.file.path"] == __file__
     assert told["code.function.name"].startswith(f"{__name__}.")
     assert told["otelkit.db.duration"] >= 0.05
     assert told["db.query.text"].startswith("SELECT ")
