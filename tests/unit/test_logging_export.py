@@ -512,3 +512,22 @@ def test_what_the_application_prints_is_the_same_byte_for_byte(tmp_path: Path, s
     # logging's own report of a wrong format shows the stack first, in which the wrapped method is one frame more.
     assert report_too.partition("Message: ")[2] == report.partition("Message: ")[2] != ""
     assert told.out == plain.out
+
+
+@pytest.mark.parametrize("engine", ["otelkit", "sdk"])
+def test_a_trace_that_is_not_sampled_is_named_and_makes_no_exemplar(tmp_path: Path, engine: str) -> None:
+    """A record within it has its ids and says that it is not sampled; a measurement has no exemplar of it."""
+    with started(tmp_path, engine=engine, traces_sampler="always_off", instrument={"logging": "otelkit"}) as exported:
+        with otelkit.span("one") as span:
+            context = span.get_span_context()
+            logging.getLogger("shop").warning("within")
+            otelkit.count("visits")
+            otelkit.distribution("size", 3)
+        (log,) = [log for log in exported.logs() if log.body == "within"]
+    assert context.is_valid
+    assert log.record.trace_id == context.trace_id.to_bytes(16, "big")
+    assert log.record.span_id == context.span_id.to_bytes(8, "big")
+    assert log.record.flags & 1 == 0
+    points = [point for metric in exported.sink.metrics if metric.name in ("visits", "size") for point in metric.points]
+    assert len(points) >= 2
+    assert not any(point.exemplars for point in points)
