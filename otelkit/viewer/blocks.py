@@ -20,6 +20,8 @@ ANYTHING = 0
 """The hash that stands for all attributes of a block that has too many: it is always looked through."""
 
 _MOST_HASHES = 50_000
+_MOST_KEPT = 20_000
+_LONGEST_KEPT = 200  # characters
 
 
 def hash_of(pair: str) -> int:
@@ -27,10 +29,22 @@ def hash_of(pair: str) -> int:
     return crc32(pair.encode("utf-8", "replace")) or 1
 
 
-def hashes_of(pairs: Iterable[str]) -> list[int]:
-    """The distinct hashes of a block's attributes."""
-    found = set(map(hash_of, pairs))
-    return list(found) if len(found) <= _MOST_HASHES else [ANYTHING]
+class Hashes(dict[str, int]):
+    """The hashes of attributes, most of which come again. Bounded; owned by one thread."""
+
+    def __missing__(self, pair: str) -> int:
+        """Works it out."""
+        found = hash_of(pair)
+        if len(pair) <= _LONGEST_KEPT:
+            if len(self) >= _MOST_KEPT:
+                self.clear()
+            self[pair] = found
+        return found
+
+    def of(self, pairs: Iterable[str]) -> list[int]:
+        """The distinct hashes of a block's attributes."""
+        found = set(map(self.__getitem__, pairs))
+        return list(found) if len(found) <= _MOST_HASHES else [ANYTHING]
 
 
 class Blocks:

@@ -13,6 +13,8 @@ from otelkit.viewer.values import Attributes, Promoted, json_of, key_value, obje
 
 _MOST_ATTRIBUTES = 1 << 20  # of a span: 16 million empty ones come in a request, and take a gigabyte as JSON
 _NO_TRACE_ID, _NO_SPAN_ID = bytes(16), bytes(8)
+_CLIENT, _ERROR = 3, 2
+_NO_STATUS: tuple[int, str | None] = (0, None)
 _FACTS = KnownFacts()
 
 
@@ -48,27 +50,29 @@ def _add(spans: Any, resource: Resource, scope: str, attributes: Attributes, bat
         if len(parent_id) != 8 or parent_id == _NO_SPAN_ID:
             parent_id = None
         name = span.name.decode("utf-8", "replace")
-        kind = span.kind
-        start = min(span.start_ns, MOST_NS)
-        duration = min(max(span.end_ns - start, 0), MOST_NS - start)
-        status, status_message = _status(span.status)
+        kind, start, end = span.kind, span.start_ns, span.end_ns
+        if start > MOST_NS or end > MOST_NS:
+            start, end = min(start, MOST_NS), min(end, MOST_NS)
+        duration = end - start if end > start else 0
+        status, status_message = _status(content) if (content := span.status) else _NO_STATUS
         events = [_event(each) for each in span.events]
+        links = [_link(each) for each in span.links]
         pairs = list(map(pair_of, encoded))
         facts = _FACTS[tuple([each for each in pairs if type(each) is Promoted])]
         statement = facts.statement
-        if statement is None and facts.db_system:
+        if statement is None and facts.db_system is not None:
             statement = name[:LONGEST_STATEMENT]
         add((
             trace_id, span_id, parent_id, name, service, kind if kind < 6 else 0, start, duration,
             status if status < 3 else 0, status_message, scope, resource_id, object_of(pairs),
-            json_of(events) if events else None, json_of([_link(each) for each in span.links]) if span.links else None,
+            json_of(events) if events else None, json_of(links) if links else None,
             facts.route, facts.http_status, facts.db_system, statement, facts.repeated, 0,
         ))  # fmt: skip
         note(pairs)
         if len(rows) >= batch.next_set:
             batch.make_set()
-        if kind > 1:
-            add_edge((span_id, parent_id, kind, service, start, duration, status == 2, facts))
+        if kind > 1 and (kind != _CLIENT or facts.db_system is None):  # calls of databases are counted in SQL
+            add_edge((span_id, parent_id, kind, service, start, duration, status == _ERROR, facts))
         for event in events:
             if event["name"] == "exception":
                 batch.errors.append(

@@ -1,9 +1,9 @@
 """Who calls whom: joins a client's span with the server's that it caused, as both come in, in whatever order.
 
-A call to a database or a queue is known from its client's span alone. A call to a service is known when the other
-side's span has come, and is counted as that one tells it: when it began, how long it took, whether it failed. So the
-edges to a service add up to what it says it was asked (reading/red.py). Where no such span comes for a while, the call
-was to something that sends none.
+A call to a database is known from its client's span alone, and counted in SQL (rollups.py); one to a queue is too. A
+call to a service is known when the other side's span has come, and is counted as that one tells it: when it began, how
+long it took, whether it failed. So the edges to a service add up to what it says it was asked (reading/red.py). Where no
+such span comes for a while, the call was to something that sends none.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ _log = math.log
 
 class _Call(NamedTuple):
     source: str
-    source_kind: str
     target: str
-    kind: str
     start_ns: int
     duration_ns: int
     failed: bool
@@ -54,17 +52,11 @@ class Edges:
         self._failed: dict[tuple[Any, ...], int] = {}
 
     def add(self, spans: list[Seen]) -> None:
-        """Takes the client, server, producer and consumer spans of a batch."""
+        """Takes the client, server, producer and consumer spans of a batch, but for those of databases."""
         now = time.monotonic()
         for span_id, parent_id, kind, service, start_ns, duration_ns, failed, facts in spans:
             if kind == _CLIENT:
-                called = facts.called_type
-                if called == "external":
-                    self._called(
-                        span_id, _Call(service, "service", facts.called, called, start_ns, duration_ns, failed, now)
-                    )
-                else:
-                    self._count(service, "service", facts.called, called, start_ns, duration_ns, failed)
+                self._called(span_id, _Call(service, facts.called, start_ns, duration_ns, failed, now))
             elif kind == _SERVER:
                 if parent_id is not None:
                     self._served(parent_id, _Served(service, start_ns, duration_ns, failed, now))
@@ -89,12 +81,8 @@ class Edges:
 
     def _count_served(self, call: _Call, served: _Served) -> None:
         self._count(
-            call.source, call.source_kind, served.service, "service",
-            served.start_ns, served.duration_ns, served.failed,
-        )  # fmt: skip
-
-    def _count_call(self, call: _Call) -> None:
-        self._count(call.source, call.source_kind, call.target, call.kind, call.start_ns, call.duration_ns, call.failed)
+            call.source, "service", served.service, "service", served.start_ns, served.duration_ns, served.failed
+        )
 
     def _count(
         self, source: str, source_kind: str, target: str, kind: str, start_ns: int, duration_ns: int, failed: bool
@@ -114,7 +102,9 @@ class Edges:
                 break
             del self._calls[span_id]
             if call.target:
-                self._count_call(call)
+                self._count(
+                    call.source, "service", call.target, "external", call.start_ns, call.duration_ns, call.failed
+                )
         while self._servers:
             span_id, served = next(iter(self._servers.items()))
             if served.since_s > until and len(self._servers) <= _MOST_WAITING:

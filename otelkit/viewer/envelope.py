@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from otelkit.delivery.wire import read_fields
-from otelkit.viewer.blocks import SPANS, hashes_of
+from otelkit.viewer.blocks import SPANS, Hashes
 from otelkit.viewer.tables import Tables, table_of
 from otelkit.viewer.values import Malformed, json_of, key_value, object_of, text_json
 
@@ -20,6 +20,7 @@ _MOST_ROWS = 8_000
 MOST_RECORDS = 200_000
 """Of one request: the smallest take two bytes each, and 32 MB of those a gigabyte, and a minute."""
 _UNKNOWN = "unknown_service"
+_HASHES = Hashes()
 
 
 class Resource(NamedTuple):
@@ -61,7 +62,7 @@ class Batch:
 
     def make_set(self) -> None:
         """Closes the set of attributes of the spans since the last one."""
-        self._sets.append((len(self.spans) - self._in_sets, hashes_of(self.pairs)))
+        self._sets.append((len(self.spans) - self._in_sets, _HASHES.of(self.pairs)))
         self._in_sets = len(self.spans)
         self.next_set = self._in_sets + SPANS
         self.pairs.clear()

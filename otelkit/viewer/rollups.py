@@ -16,6 +16,8 @@ BUCKET_MS = "exp((bucket + 0.5) / 8) / 1000.0"
 
 ROOT_FIRST = "CASE WHEN parent_id IS NULL THEN start_ns - 4611686018427387904 ELSE start_ns END"
 
+_CACHES = "'redis', 'memcached', 'valkey'"
+
 OF_SPANS = (
     f"""
     INSERT INTO {{slice}}.trace_parts
@@ -47,6 +49,13 @@ OF_SPANS = (
     SELECT trace_id, span_id, service, coalesce(json_extract_string(attributes, '$."otelkit.db.n_plus_one.statement"'),
         name), repeated, true, start_ns
     FROM batch_spans WHERE repeated IS NOT NULL
+    """,
+    f"""
+    INSERT INTO {{slice}}.edges
+    SELECT start_ns // {MINUTE_NS}, service, 'service', db_system,
+        CASE WHEN db_system IN ({_CACHES}) THEN 'cache' ELSE 'database' END, {BUCKET}, count(*),
+        count(*) FILTER (status = 2)
+    FROM batch_spans WHERE kind = 3 AND db_system IS NOT NULL GROUP BY 1, 2, 4, 6
     """,
     """
     INSERT INTO {slice}.services

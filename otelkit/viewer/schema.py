@@ -171,6 +171,14 @@ DERIVED: dict[str, dict[str, str]] = {
 SETS = {"spans": "INTEGER", "hashes": "UINTEGER[]"}
 """What comes with spans, and becomes `attribute_blocks`: the attributes of so many spans, one row after the other."""
 
+LONG_TEXTS = {
+    "spans": ("attributes", "events", "links"),
+    "logs": ("attributes", "body"),
+    "errors": ("stack",),
+    "points": ("exemplars",),
+}
+"""What is compressed with zstd in a file: half the size, and less work, than with what DuckDB chooses for it."""
+
 TABLES = {**INGESTED, **DERIVED}
 ARROW = {
     table: pa.schema([(name, _ARROW[kind]) for name, kind in columns.items()])
@@ -178,11 +186,12 @@ ARROW = {
 }
 
 
-def create(slice_name: str) -> list[str]:
-    """The statements that make the tables in an empty slice."""
-    made = [
-        f"CREATE TABLE {slice_name}.{table}({', '.join(f'{name} {kind}' for name, kind in columns.items())})"
-        for table, columns in TABLES.items()
-    ]
+def create(slice_name: str, *, in_file: bool) -> list[str]:
+    """The statements that make the tables in an empty slice; what is kept in memory is not compressed."""
+    made = []
+    for table, columns in TABLES.items():
+        long = LONG_TEXTS.get(table, ()) if in_file else ()
+        of_table = (f"{name} {kind}{' USING COMPRESSION zstd' * (name in long)}" for name, kind in columns.items())
+        made.append(f"CREATE TABLE {slice_name}.{table}({', '.join(of_table)})")
     made.append(f"CREATE TABLE {slice_name}.viewer_schema AS SELECT {VERSION} AS version")
     return made

@@ -18,7 +18,6 @@ PROMOTED = frozenset((
     _PEER, _ADDRESS, _OLD_ADDRESS, _QUEUE, _MESSAGING,
 ))  # fmt: skip
 LONGEST_STATEMENT = 4_000  # characters, of the roll-ups' key; the attribute stays whole
-_CACHES = frozenset(("redis", "memcached", "valkey"))
 _MOST_KEPT = 4_000
 _LONGEST_KEPT = 2_048  # characters
 
@@ -32,8 +31,7 @@ class Facts(NamedTuple):
     statement: str | None
     repeated: int | None
     called: str
-    """Whom a client has called, and as what: service map's name and type."""
-    called_type: str
+    """Whom a client that asked no database has called."""
     queue: str | None
 
 
@@ -61,11 +59,10 @@ def _facts(values: dict[str, Any]) -> Facts:
     return Facts(
         route=_text(found(_ROUTE)),
         http_status=http_status if type(http_status) is int and 0 < http_status < 1000 else None,
-        db_system=_text(db_system),
+        db_system=_text(db_system or None),
         statement=_text(statement or None),
         repeated=repeated if type(repeated) is int and 0 < repeated <= MOST_NS else None,
-        called=str(db_system or host or ""),
-        called_type=("cache" if str(db_system) in _CACHES else "database") if db_system else "external",
+        called=str(host or ""),
         queue=str(queue) if queue else None,
     )
 

@@ -132,14 +132,14 @@ class Store:
         path = path_of(self.path, number) if self.path is not None else None
         made = Slice(f"s{number:06}", number, path, time.time())
         self._attach(made)
-        for statement in schema.create(made.name):
+        for statement in schema.create(made.name, in_file=path is not None):
             self._writer.execute(statement)
         self.slices = [*self.slices, made]
         return made
 
     def _attach(self, found: Slice) -> None:
         where = str(found.path).replace("'", "''") if found.path is not None else ":memory:"
-        self._writer.execute(f"ATTACH '{where}' AS {found.name} (ROW_GROUP_SIZE {_ROW_GROUP})")
+        self._writer.execute(f"ATTACH '{where}' AS {found.name} (ROW_GROUP_SIZE {_ROW_GROUP}, STORAGE_VERSION 'latest')")
 
     def _detach(self, found: Slice) -> None:
         self._seen.pop(found.name, None)
