@@ -30,7 +30,7 @@ def hash_of(pair: str) -> int:
 
 
 class Hashes(dict[str, int]):
-    """The hashes of attributes, most of which come again. Bounded; owned by one thread."""
+    """The hashes of attributes, most of which come again. Bounded; threads may share it."""
 
     def __missing__(self, pair: str) -> int:
         """Works it out."""
@@ -66,18 +66,20 @@ class Blocks:
 
         `sets` has for so many spans, one after the other, the hashes of their attributes.
         """
-        places, hashes, blocks = [], [], []
+        places: list[int] = []
+        hashes: list[int] = []
+        blocks: list[int] = []
         for count, found in zip(sets.column("spans").to_pylist(), sets.column("hashes").to_pylist(), strict=True):
             if self._spans + count > 2 * SPANS or self._spans >= SPANS:
                 self.begin()
             fresh = [each for each in found if each not in self._known]
             self._known.update(fresh)
             hashes += fresh
-            blocks.append(pa.repeat(pa.scalar(self._block, pa.int64()), len(fresh)))
-            places.append(pa.repeat(pa.scalar(self._block, pa.int64()), count))
+            blocks += [self._block] * len(fresh)
+            places += [self._block] * count
             self._spans += count
         place = spans.schema.get_field_index("block")
-        numbered = spans.set_column(place, spans.schema.field(place), pa.chunked_array(places, pa.int64()))
+        numbered = spans.set_column(place, spans.schema.field(place), pa.array(places, pa.int64()))
         made = schema.ARROW["attribute_blocks"]
-        columns = [pa.chunked_array([pa.array(hashes, pa.uint32())]), pa.chunked_array(blocks, pa.int64())]
+        columns = [pa.array(hashes, pa.uint32()), pa.array(blocks, pa.int64())]
         return numbered, pa.table(columns, schema=made)

@@ -19,7 +19,7 @@ _FACTS = KnownFacts()
 
 
 def decode_spans(body: bytes, attributes: Attributes, batch: Batch) -> None:
-    """Adds a request's spans, resources and recorded exceptions to a batch; called by one thread.
+    """Adds a request's spans, resources and recorded exceptions to a batch.
 
     Raises Malformed for bytes that are no ExportTraceServiceRequest.
     """

@@ -2,8 +2,8 @@
 
 A call to a database is known from its client's span alone, and counted in SQL (rollups.py); one to a queue is too. A
 call to a service is known when the other side's span has come, and is counted as that one tells it: when it began, how
-long it took, whether it failed. So the edges to a service add up to what it says it was asked (reading/red.py). Where no
-such span comes for a while, the call was to something that sends none.
+long it took, whether it failed. So the edges to a service add up to what it says it was asked (reading/red.py). Where
+no such span comes for a while, the call was to something that sends none.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ def inflated(body: bytes, encoding: str, most_bytes: int) -> bytes:
     """
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
+        if len(body) > most_bytes:
+            raise TooLarge(f"the body is larger than {most_bytes} bytes")
         return body
     if encoding in ("gzip", "x-gzip"):
         return _gunzipped(body, most_bytes)

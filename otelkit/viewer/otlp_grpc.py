@@ -54,7 +54,7 @@ def _exporting(receiver: Receiver, signal: Signal, token: str | None) -> Callabl
             context.set_trailing_metadata(((_RETRY_INFO, _retry_info()),))
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "the viewer writes as fast as it can: send it again")
         try:
-            batch = receiver.executor.submit(receiver.take, signal, body, len(body)).result()
+            batch = receiver.take_in_thread(signal, body, len(body))
         except (Malformed, TooLarge, ValueError) as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"this is no OTLP request: {error}")
         rejected = sum(batch.rejected.values())

@@ -57,9 +57,7 @@ async def export(request: Request) -> Response:
         raise
     convert = to_protobuf if kind == JSON else None
     try:
-        batch = await asyncio.get_running_loop().run_in_executor(
-            receiver.executor, lambda: receiver.take(signal, body, size, encoding=encoding, convert=convert)
-        )
+        batch = await receiver.take(signal, body, size, encoding=encoding, convert=convert)
     except TooLarge as error:
         return _answer(kind, 413, str(error))
     except UnknownEncoding as error:

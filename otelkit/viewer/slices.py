@@ -6,6 +6,7 @@ A database is a folder; its slices are `000001.duckdb`, `000002.duckdb` and so o
 from __future__ import annotations
 
 import re
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ class Slice:
     points: int = 0
     arrow_bytes: int = 0
     newest_ns: int = 0
+    merging: Future[None] | None = None
+    """What merges it, once it is full."""
 
     @property
     def rows(self) -> int:

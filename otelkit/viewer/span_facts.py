@@ -36,7 +36,7 @@ class Facts(NamedTuple):
 
 
 class KnownFacts(dict[tuple[Promoted, ...], Facts]):
-    """The facts by the promoted attributes, in the order in which they were sent. Bounded; owned by one thread."""
+    """The facts by the promoted attributes, in the order in which they were sent. Bounded; threads may share it."""
 
     def __missing__(self, promoted: tuple[Promoted, ...]) -> Facts:
         """Works them out."""

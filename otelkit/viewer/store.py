@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,8 @@ class Store:
         self.bounds = bounds
         self._say = say
         self._root = duckdb.connect(":memory:")
-        self._changing = threading.Lock()
+        # Of millions of rows it takes seconds, in which the writing thread would have to refuse what comes in.
+        self._merges = ThreadPoolExecutor(1, "otelkit-viewer-merging")
         self._writer = self._root.cursor()
         self._seen: dict[str, set[int]] = {}
         self.slices: list[Slice] = []
@@ -123,8 +124,8 @@ class Store:
     def _add(self) -> Slice:
         if self.slices and self.path is not None:
             # Nothing is logged for it any more: the end of the process has the newest slice alone to merge.
-            with contextlib.suppress(duckdb.Error):  # at the end, then
-                self._writer.execute(f"CHECKPOINT {self.slices[-1].name}")
+            full = self.slices[-1]
+            full.merging = self._merges.submit(self._merge, full.name)
         number = self.slices[-1].number + 1 if self.slices else 1
         if self.path is not None:
             while path_of(self.path, number).exists():
@@ -137,11 +138,19 @@ class Store:
         self.slices = [*self.slices, made]
         return made
 
+    def _merge(self, name: str) -> None:
+        with contextlib.suppress(duckdb.Error), self._root.cursor() as cursor:  # else it is done at the end
+            cursor.execute(f"CHECKPOINT {name}")
+
     def _attach(self, found: Slice) -> None:
         where = str(found.path).replace("'", "''") if found.path is not None else ":memory:"
-        self._writer.execute(f"ATTACH '{where}' AS {found.name} (ROW_GROUP_SIZE {_ROW_GROUP}, STORAGE_VERSION 'latest')")
+        self._writer.execute(
+            f"ATTACH '{where}' AS {found.name} (ROW_GROUP_SIZE {_ROW_GROUP}, STORAGE_VERSION 'latest')"
+        )
 
     def _detach(self, found: Slice) -> None:
+        if found.merging is not None:
+            wait([found.merging])
         self._seen.pop(found.name, None)
         self._writer.execute(f"DETACH DATABASE IF EXISTS {found.name}")
 
@@ -303,8 +312,8 @@ class Store:
 
     def close(self) -> None:
         """Merges what is logged into the files and closes them."""
-        with self._changing:
-            for each in self.slices:
-                self._detach(each)
-            self.slices = []
-            self._root.close()
+        for each in self.slices:
+            self._detach(each)
+        self.slices = []
+        self._merges.shutdown()
+        self._root.close()

@@ -39,7 +39,7 @@ class Promoted(str):
 
 
 class Attributes(dict[bytes, str]):
-    """The JSON of a KeyValue by its bytes: `"key":value`. Bounded, and owned by one thread.
+    """The JSON of a KeyValue by its bytes: `"key":value`. Bounded; threads may share it.
 
     `promoted` are the keys whose values are wanted besides. Looking up raises Malformed for bytes that are no KeyValue.
     """

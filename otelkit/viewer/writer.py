@@ -64,7 +64,8 @@ class Writer:
         with self._changed:
             self._waiting.append((batch.parts, batch.edges, size))
             self._rows += _rows_of(batch.parts)
-            self._changed.notify()
+            if self._rows >= _ENOUGH_ROWS:  # less is written when the pause is over, which needs nobody to say so
+                self._changed.notify()
 
     @property
     def behind(self) -> bool:
