@@ -242,7 +242,7 @@ def _matches(spans: list[tuple[int, int, int]], query: str) -> bool:
     }[query]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=40)
 @given(_KEPT, st.sampled_from(QUERIES), st.integers(1, 5), st.randoms(use_true_random=False))
 def test_whatever_the_windows_the_pages_have_each_trace_that_matches_once(
     kept: list[tuple[int, list[tuple[int, int, int]]]], query: str, limit: int, chance: Any
@@ -252,6 +252,9 @@ def test_whatever_the_windows_the_pages_have_each_trace_that_matches_once(
         patch.setattr(backwards, "_FIRST_ROWS", 2)
         patch.setattr(backwards, "_GROWTH", 1.5)
         patch.setattr("otelkit.viewer.reading.traces._FEW_BLOCKS", chance.choice((0, 1000)))
+        spans_a_block = chance.choice((1, 2, 256))
+        patch.setattr("otelkit.viewer.blocks.SPANS", spans_a_block)
+        patch.setattr("otelkit.viewer.envelope.SPANS", spans_a_block)
         store = Store(None, Bounds(), say=print)
         made = [
             span("x", trace=1 + place, number=1 + 100 * place + n, start_s=1e9 + start + after, a=a, b=b)

@@ -16,7 +16,7 @@ from otelkit.viewer.reading.asking import Cursor, ms
 from otelkit.viewer.reading.told import Told, told
 
 _MOST_PROCESSES = 200
-_NEWEST_SPANS = 20_000
+_NEWEST_BLOCKS = 80  # 20,000 spans or more
 _RESOURCES = f"""
     SELECT r.id, r.service, r.attributes, min(r.first_ns) AS first_ns, max(s.last_ns) AS last_ns
     FROM viewer.resources r JOIN viewer.seen s ON s.resource = r.id GROUP BY ALL ORDER BY last_ns DESC
@@ -32,8 +32,8 @@ _LEDGER = """
     USING (series) WHERE p.name IN (?, ?) GROUP BY ALL
 """
 _SCOPES = f"""
-    SELECT DISTINCT resource, scope FROM
-    (SELECT resource, scope FROM viewer.spans ORDER BY start_ns DESC LIMIT {_NEWEST_SPANS})
+    SELECT DISTINCT resource, scope FROM viewer.spans
+    WHERE block > (SELECT max(block) FROM viewer.spans) - {_NEWEST_BLOCKS}
 """
 _CONTRIB = "opentelemetry.instrumentation."
 _VERSIONS = {

@@ -18,7 +18,7 @@ from otelkit.viewer.rollups import N_PLUS_ONE
 
 _OLDER_NS = 600_000_000_000
 _FEW_BLOCKS = 1_000
-"""Looked through at once, instead of the newest first."""
+"""Looked through in two steps: the newest, in which the page most likely is, and all others."""
 
 _SUMMARIES = """
     SELECT trace_id, min(start_ns) AS start_ns, max(end_ns) AS end_ns, sum(spans)::BIGINT AS spans,
@@ -58,7 +58,26 @@ def found_traces(cursor: Cursor, question: Question) -> Iterator[dict[str, Any]]
         last_ns = LATEST_NS if few or to_ns == LATEST_NS else _last_ns(cursor, floor_ns, to_ns)
         return _within(cursor, _matched(conditions, floor_ns, last_ns), floor_ns, before, question.limit + 1)
 
-    yield from search(cursor, _LISTING, question, look, at_once=bool(conditions) and few)
+    floors = _floors(cursor, conditions, question) if conditions and few else None
+    yield from search(cursor, _LISTING, question, look, floors=floors)
+
+
+def _floors(cursor: Cursor, conditions: Sequence[_OfSpans], question: Question) -> list[int]:
+    """Since when as many blocks began as the page has traces: each has one that matches, unless two attributes have one
+    hash, or there is another condition.
+    """
+    blocks = min((each.blocks for each in conditions if each.wanted and each.blocks), key=len, default=[])
+    if len(blocks) <= question.limit:
+        return []
+    if question.before is None and question.to_ns == LATEST_NS:
+        blocks = blocks[-question.limit - 1 :]
+    to_ns, _ = begin(question)
+    newest = (
+        "SELECT min(start_ns) AS ns FROM viewer.spans WHERE block IN (SELECT unnest(?)) AND start_ns <= ?"
+        f" GROUP BY block ORDER BY ns DESC LIMIT {question.limit + 1}"
+    )
+    (floor_ns,) = cursor.one(f"SELECT min(ns) FROM ({newest})", [blocks, to_ns])
+    return [] if floor_ns is None else [floor_ns]
 
 
 def matching(cursor: Cursor, ids: Sequence[bytes], found: Filter, floor_ns: int) -> list[dict[str, Any]]:
