@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from otelkit.viewer import schema
 from otelkit.viewer.envelope import Batch
 from otelkit.viewer.slices import numbers
 from otelkit.viewer.store import Bounds, Store
@@ -134,11 +136,59 @@ def test_only_the_newest_slice_has_something_to_merge(tmp_path: Path) -> None:
     store = Store(tmp_path / "db", Bounds(rows=1_000), say=print)
     for _ in range(6):
         written(store, 100)
-    logged = [path.name for path in (tmp_path / "db").glob("*.wal")]
     assert len(store.slices) > 3
-    assert logged == [f"{store.slices[-1].number:06}.duckdb.wal"]
+    newest = [f"{store.slices[-1].number:06}.duckdb.wal"]
+    end = time.monotonic() + 20
+    while (logged := [path.name for path in (tmp_path / "db").glob("*.wal")]) != newest:
+        assert time.monotonic() < end, logged
+        time.sleep(0.02)
     store.close()
     assert not list((tmp_path / "db").glob("*.wal"))
+
+
+def test_writing_goes_on_while_a_full_slice_is_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long that takes; who lets go of the slice, and the end, wait for it."""
+    go_on = threading.Event()
+    merged: list[str] = []
+    merge = Store._merge
+
+    def slow(store: Store, name: str) -> None:
+        assert go_on.wait(20)
+        merge(store, name)
+        merged.append(name)
+
+    monkeypatch.setattr(Store, "_merge", slow)
+    store = Store(tmp_path / "db", Bounds(rows=10_000), say=print)
+    for _ in range(3):
+        written(store, 1_000)
+    assert (store.rows()["spans"], len(store.slices), merged) == (3_000, 3, [])
+    threading.Timer(0.2, go_on.set).start()
+    store.close()
+    assert merged == ["s000001", "s000002"]
+    assert numbers(tmp_path / "db") == [1, 2, 3]
+
+
+def test_long_texts_take_little_of_the_disk(tmp_path: Path) -> None:
+    """A slice of an earlier version, which has them as DuckDB chose, is read and written on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema, "LONG_TEXTS", {})
+        store = Store(tmp_path / "db", Bounds(rows=30_000), say=print)
+        written(store, 2_000)
+        store.close()
+    store = Store(tmp_path / "db", Bounds(rows=30_000), say=print)
+    written(store, 1_500)
+    written(store, 2_000)
+    assert len(store.slices) == 2
+    store.close()
+    store = Store(tmp_path / "db", Bounds(rows=30_000), say=print)
+    with store.cursor() as cursor:
+        assert cursor.execute("SELECT count(*), sum(length(attributes)) > 0 FROM spans").fetchone() == (5_500, True)
+        kinds = cursor.execute(
+            "SELECT DISTINCT compression FROM pragma_storage_info('s000002.spans')"
+            " WHERE column_name = 'attributes' AND segment_type = 'VARCHAR'"
+        ).fetchall()
+    store.close()
+    assert kinds == [("ZSTD",)]
 
 
 @pytest.mark.slow
