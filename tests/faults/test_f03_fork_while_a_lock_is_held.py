@@ -25,7 +25,6 @@ NOT_TRIED = {
         (
             "viewer/live.py Live.__init__",
             "viewer/receive.py Receiver.__init__",
-            "viewer/store.py Store.__init__",
             "viewer/writer.py Writer.__init__",
         ),
         "in the viewer's process, which forks nothing",

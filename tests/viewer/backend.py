@@ -66,7 +66,7 @@ class Backend:
         """One request, whatever becomes of it."""
         request = urllib.request.Request(f"{self.url}{path}", body, dict(headers or {}), method=method)
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return Answer(answer.status, answer.headers, answer.read())
         except urllib.error.HTTPError as error:
             with error:
