@@ -108,8 +108,6 @@ def _link(content: bytes) -> dict[str, Any]:
 
 def _status(content: bytes) -> tuple[int, str | None]:
     code, message = 0, None
-    if not content:
-        return code, message
     position = 0
     while position < len(content):
         if content[position] == 0x18:

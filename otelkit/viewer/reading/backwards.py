@@ -7,7 +7,7 @@ takes a quarter of a second. Windows have no time in common, and leave none out.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,16 +43,15 @@ def begin(question: Question) -> tuple[int, str]:
 
 
 def search(
-    cursor: Cursor, listing: Listing, question: Question, look: Look, *, floors: Sequence[int] | None = None
+    cursor: Cursor, listing: Listing, question: Question, look: Look, *, first_ns: int | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The parts of a page, one for each window; `floors`: the ns at which each but the last one begins, newest first,
-    where the caller knows better.
+    """The parts of a page, one for each window; `first_ns`: where the first of two begins, if the caller knows better.
 
     Each has the rows that were found in it, `next`, the cursor of all that comes after them, `searched`, how much of
     all (0 to 1) was looked through by then, and `back_to_ms`, how far back.
     """
     left, searched = question.limit, 0.0
-    for found, floor_ns, share in _windows(cursor, listing, question, look, floors):
+    for found, floor_ns, share in _windows(cursor, listing, question, look, first_ns):
         page, more = found[:left], len(found) > left
         left -= len(page)
         if more:
@@ -78,7 +77,7 @@ def together(listing: Listing, parts: Iterable[dict[str, Any]]) -> dict[str, Any
 
 
 def _windows(
-    cursor: Cursor, listing: Listing, question: Question, look: Look, floors: Sequence[int] | None
+    cursor: Cursor, listing: Listing, question: Question, look: Look, first_ns: int | None
 ) -> Iterator[tuple[list[Row], int, float]]:
     """What was found in each window, the ns at which it begins, and how much of all that and those before it are: 1
     for the last one, which there always is.
@@ -88,12 +87,12 @@ def _windows(
     totals = f"SELECT count(*), coalesce(min({listing.time}), ?) FROM {of}"
     every, oldest_ns = cursor.one(totals, [from_ns, from_ns, to_ns])
     rows, seen = float(_FIRST_ROWS), 0
-    known = iter(floors or ())
     while True:
         floor_ns = from_ns
-        if floors is not None:
-            floor_ns = max(next(known, from_ns), from_ns)
-            seen += cursor.one(f"SELECT count(*) FROM {of}", [floor_ns, to_ns])[0]
+        if first_ns is not None:
+            floor_ns, first_ns = max(first_ns, from_ns), from_ns
+            if floor_ns > from_ns:
+                (seen,) = cursor.one(f"SELECT count(*) FROM {of}", [floor_ns, to_ns])
         elif seen + rows < every:
             newest = f"SELECT {listing.time} AS ns FROM {of} ORDER BY ns DESC LIMIT {int(rows)}"
             bounds = f"SELECT coalesce(min(ns), ?), count(*) FROM ({newest})"

@@ -58,17 +58,17 @@ def found_traces(cursor: Cursor, question: Question) -> Iterator[dict[str, Any]]
         last_ns = LATEST_NS if few or to_ns == LATEST_NS else _last_ns(cursor, floor_ns, to_ns)
         return _within(cursor, _matched(conditions, floor_ns, last_ns), floor_ns, before, question.limit + 1)
 
-    floors = _floors(cursor, conditions, question) if conditions and few else None
-    yield from search(cursor, _LISTING, question, look, floors=floors)
+    first_ns = _first_ns(cursor, conditions, question) if conditions and few else None
+    yield from search(cursor, _LISTING, question, look, first_ns=first_ns)
 
 
-def _floors(cursor: Cursor, conditions: Sequence[_OfSpans], question: Question) -> list[int]:
+def _first_ns(cursor: Cursor, conditions: Sequence[_OfSpans], question: Question) -> int:
     """Since when as many blocks began as the page has traces: each has one that matches, unless two attributes have one
-    hash, or there is another condition.
+    hash, or there is another condition. Where there are no more blocks, all of the question's time.
     """
     blocks = min((each.blocks for each in conditions if each.wanted and each.blocks), key=len, default=[])
     if len(blocks) <= question.limit:
-        return []
+        return question.from_ns
     if question.before is None and question.to_ns == LATEST_NS:
         blocks = blocks[-question.limit - 1 :]
     to_ns, _ = begin(question)
@@ -77,7 +77,7 @@ def _floors(cursor: Cursor, conditions: Sequence[_OfSpans], question: Question) 
         f" GROUP BY block ORDER BY ns DESC LIMIT {question.limit + 1}"
     )
     (floor_ns,) = cursor.one(f"SELECT min(ns) FROM ({newest})", [blocks, to_ns])
-    return [] if floor_ns is None else [floor_ns]
+    return question.from_ns if floor_ns is None else int(floor_ns)
 
 
 def matching(cursor: Cursor, ids: Sequence[bytes], found: Filter, floor_ns: int) -> list[dict[str, Any]]:
