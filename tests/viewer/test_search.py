@@ -280,6 +280,20 @@ def test_whatever_the_windows_the_pages_have_each_trace_that_matches_once(
         store.close()
 
 
+def test_of_a_time_in_which_spans_but_no_trace_began_nothing_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though there are more blocks that can have what is asked for than the page has traces."""
+    monkeypatch.setattr("otelkit.viewer.blocks.SPANS", 1)
+    monkeypatch.setattr("otelkit.viewer.envelope.SPANS", 1)
+    store = Store(None, Bounds(), say=print)
+    written(store, spans_request(*(span("x", trace=1, number=1 + n, start_s=1e9 + 10 * n, a=1) for n in range(4))))
+    with reading(store) as cursor:
+        asked = Question(filter=parse("a:1"), limit=1, from_ns=int((1e9 + 5) * 1e9))
+        assert list(found_traces(cursor, asked)) == [
+            {"traces": [], "next": None, "searched": 1.0, "back_to_ms": (1e9 + 5) * 1e3}
+        ]
+    store.close()
+
+
 def _paged(cursor: Cursor, query: str, limit: int, ask: Any) -> list[str]:
     found: list[str] = []
     before: str | None = None

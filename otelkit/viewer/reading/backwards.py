@@ -89,7 +89,7 @@ def _windows(
     rows, seen = float(_FIRST_ROWS), 0
     while True:
         floor_ns = from_ns
-        if first_ns is not None:
+        if every and first_ns is not None:
             floor_ns, first_ns = max(first_ns, from_ns), from_ns
             if floor_ns > from_ns:
                 (seen,) = cursor.one(f"SELECT count(*) FROM {of}", [floor_ns, to_ns])
