@@ -82,24 +82,37 @@ class BlockedLoops:
         self._wake.ring()
 
     def _look(self) -> None:
-        while self._goes_on():
-            with guard.guarded("the look at an event loop"):
-                self._look_once()
+        while True:
+            self._wake.wait(self._threshold_s)
+            # Short, and few calls: most looks find an idle loop, and after each wait all that they touch has left the
+            # processor's caches.
+            try:
+                watched = not self._stopped and self._look_once()
+            except Exception:  # noqa: BLE001 - the next look may do better
+                guard.report("the look at an event loop")
+                continue
+            if not watched and self._ends():
+                return
 
-    def _goes_on(self) -> bool:
-        self._wake.wait(self._threshold_s)
+    def _ends(self) -> bool:
         with self._lock:
-            if self._stopped or not self._loops.timers():
-                self._thread = None
+            if not self._stopped and self._loops.timers():
                 return False
-        return True
+            self._thread = None
+            return True
 
-    def _look_once(self) -> None:  # until the next look nothing here may refer to a loop, which could not end
-        for timer in self._loops.timers():
-            self._look_at(timer)
+    def _look_once(self) -> bool:  # until the next look nothing here may refer to a loop, which could not end
+        """Looks at every watched loop; whether there is one."""
+        running = sys._current_frames()
+        timers = self._loops.timers()
+        for timer in timers:
+            frame = running.get(timer.thread_id)
+            if frame is not None and frame.f_code is not timer.outside:  # a uvloop waits there
+                self._look_at(timer, frame)
+        return bool(timers)
 
-    def _look_at(self, timer: LoopTimer) -> None:
-        frames, context = _sample(timer)
+    def _look_at(self, timer: LoopTimer, frame: FrameType) -> None:
+        frames, context = _sample(timer, frame)
         if not frames:
             return
         due_s = timer.due_s
@@ -134,11 +147,11 @@ class BlockedLoops:
         )
 
 
-def _sample(timer: LoopTimer) -> tuple[list[FrameType], Context | None]:
+def _sample(timer: LoopTimer, innermost: FrameType) -> tuple[list[FrameType], Context | None]:
     """What a loop's thread does within a callback, the innermost frame first, and a copy of the callback's context;
     no frames where it is in none, because it waits or does not run.
     """
-    frame = sys._current_frames().get(timer.thread_id)
+    frame: FrameType | None = innermost
     frames: list[FrameType] = []
     while frame is not None and not _calls_callbacks(frame, timer):
         if frame.f_code.co_name in _INSIDE_THE_LOOP and frame.f_code.co_filename == _file("asyncio.base_events"):
