@@ -91,10 +91,8 @@ def _attempt_that_asks(task_id: str) -> str | None:
     """The traceparent of the attempt that runs here and asks for another; None for a message that somebody else sends
     with a number of retries.
     """
-    from celery import current_task
-
-    attempt = attempt_of(current_task.request) if current_task else None
-    if attempt is None or attempt.task_id != task_id:
+    attempt = attempt_of(task_id)
+    if attempt is None:
         return None
     told = door.traceparent(attempt.span)
     return told.decode() if told is not None else None

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextvars import ContextVar
 from time import perf_counter_ns
 from typing import Any
 
@@ -17,15 +18,11 @@ from otelkit.instrumentation.celery_tasks import CARRIER, Counts, Origins, Task,
 from otelkit.runtime import guard
 from otelkit.signals import correlation, exceptions
 
-_ATTEMPT = "_otelkit_attempt"
-
 
 class Attempt:
-    """A task that is running in this process, kept on its request: an eager retry runs within its first attempt, under
-    the same id.
-    """
+    """A task that is running in this context; an eager retry runs within its first attempt, under the same id."""
 
-    __slots__ = ("began_ns", "context_token", "error", "holder_token", "span", "state", "task", "task_id")
+    __slots__ = ("around", "began_ns", "context_token", "error", "holder_token", "span", "state", "task", "task_id")
 
     def __init__(self, span: Span, task: Task, task_id: str, context_token: Any, holder_token: Any) -> None:
         self.span = span
@@ -35,13 +32,18 @@ class Attempt:
         self.holder_token = holder_token
         self.state: str | None = None
         self.error: str | None = None
+        self.around = _running.get()
         self.began_ns = 0
 
 
-def attempt_of(request: Any) -> Attempt | None:
-    """The attempt that a request's task is running."""
-    found = getattr(request, "__dict__", {}).get(_ATTEMPT)
-    return found if type(found) is Attempt else None
+# Not an attribute of Celery's request, which it takes longer to find.
+_running: ContextVar[Attempt | None] = ContextVar("otelkit_attempt", default=None)
+
+
+def attempt_of(task_id: str) -> Attempt | None:
+    """The attempt that a task is running here; None for a task that runs elsewhere."""
+    found = _running.get()
+    return found if found is not None and found.task_id == task_id else None
 
 
 def of_run(task_id: str, retries: int | None, delivery: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -62,44 +64,46 @@ class Running:
         self._told_by_main = settings.recorder == "off"
         self._installed_in = os.getpid()
 
-    @guard.guard("the start of a task's telemetry")
     def before(self, task_id: str, task: Any, **_: Any) -> None:
         """Begins the span and makes it current."""
-        request = task.request
-        carried = getattr(request, CARRIER, None)
-        carrier = carried if isinstance(carried, dict) else carrier_in(request.headers)
-        delivery = request.delivery_info
-        known = self._counts.task(task.name, (delivery or {}).get("routing_key") or "")
-        own = of_run(task_id, request.retries, delivery)
-        wait_s = None
-        if request.is_eager:
-            context, links = variable.get(), None
-        else:
-            now_s = time.time()
-            context, links = self._origins.of(carrier, now_s)
-            published = carrier.get("published")
-            if isinstance(published, (int, float)):
-                wait_s = own["celery.task.queue.duration"] = max(
-                    0.0, now_s - max(float(published), _eta_s(request.eta))
-                )
-        # What is bound around an eager task holds for it as well.
-        bound: Mapping[str, Any] | None = correlation.bound() if request.is_eager else carrier.get("bound")
-        holder_token, holder = correlation.open_holder(bound or {})
-        span: Span = self._counts.tracer.begin(known.run_name, SpanKind.CONSUMER, known.run, own, context, links)
-        holder.entry_span = span
-        attempt = Attempt(span, known, task_id, variable.set(with_span(span, context)), holder_token)
-        setattr(request, _ATTEMPT, attempt)
-        known.active.add(1)
-        if not request.is_eager:
-            known.consumed.add(1)
-            if wait_s is not None:
-                known.wait.record(wait_s)
-        attempt.began_ns = perf_counter_ns()
+        try:
+            request = task.request
+            carried = getattr(request, CARRIER, None)
+            carrier = carried if isinstance(carried, dict) else carrier_in(request.headers)
+            delivery = request.delivery_info
+            known = self._counts.task(task.name, (delivery or {}).get("routing_key") or "")
+            own = of_run(task_id, request.retries, delivery)
+            wait_s = None
+            if request.is_eager:
+                context, links = variable.get(), None
+            else:
+                now_s = time.time()
+                context, links = self._origins.of(carrier, now_s)
+                published = carrier.get("published")
+                if isinstance(published, (int, float)):
+                    wait_s = own["celery.task.queue.duration"] = max(
+                        0.0, now_s - max(float(published), _eta_s(request.eta))
+                    )
+            # What is bound around an eager task holds for it as well.
+            bound: Mapping[str, Any] | None = correlation.bound() if request.is_eager else carrier.get("bound")
+            holder_token, holder = correlation.open_holder(bound or {})
+            span: Span = self._counts.tracer.begin(known.run_name, SpanKind.CONSUMER, known.run, own, context, links)
+            holder.entry_span = span
+            attempt = Attempt(span, known, task_id, variable.set(with_span(span, context)), holder_token)
+            _running.set(attempt)
+            known.active.add(1)
+            if not request.is_eager:
+                known.consumed.add(1)
+                if wait_s is not None:
+                    known.wait.record(wait_s)
+            attempt.began_ns = perf_counter_ns()
+        except Exception:  # noqa: BLE001 - a task runs whatever telemetry does
+            guard.report("the start of a task's telemetry")
 
     @guard.guard("the record of a retried task")
     def retried(self, request: Any, reason: Any, **_: Any) -> None:
         """The attempt asked for another."""
-        attempt = attempt_of(request)
+        attempt = attempt_of(request.id)
         if attempt is None:
             return
         name = cause_of(reason)
@@ -110,8 +114,8 @@ class Running:
     @guard.guard("the record of a failed task")
     def failed(self, sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
         """The task failed for good."""
-        attempt = attempt_of(sender.request)
-        if attempt is not None and attempt.task_id == task_id:
+        attempt = attempt_of(task_id)
+        if attempt is not None:
             self._fail(attempt, exception)
 
     def _fail(self, attempt: Attempt, error: BaseException) -> None:
@@ -120,32 +124,33 @@ class Running:
         exceptions.record(attempt.span, error)
         self._counts.failures.add(1, {**attempt.task.labels, "error.type": attempt.error})
 
-    @guard.guard("the end of a task's telemetry")
-    def after(self, task: Any, state: str | None = None, **_: Any) -> None:
+    def after(self, task_id: str, state: str | None = None, **_: Any) -> None:
         """Ends the span."""
-        request = task.request
-        attempt = attempt_of(request)
-        if attempt is None:
-            return
-        elapsed_ns = perf_counter_ns() - attempt.began_ns
-        delattr(request, _ATTEMPT)
-        attempt.task.active.add(-1)
-        if state is None and attempt.state is None:
-            if self._is_told_by_main():
-                detach(attempt.context_token)
-                correlation.close_holder(attempt.holder_token)
+        try:
+            attempt = attempt_of(task_id)
+            if attempt is None:
                 return
-            error = sys.exc_info()[1]
-            if error is not None and _is_failure(error):  # what no handler of Celery's takes
-                self._fail(attempt, error)
-        outcome = attempt.state or state or "UNKNOWN"
-        span = attempt.span
-        if attempt.error is not None:
-            span.set_status(StatusCode.ERROR, attempt.error)
-        attempt.task.ended(outcome, attempt.error, elapsed_ns / 1e9, span)
-        detach(attempt.context_token)
-        span.end()
-        correlation.close_holder(attempt.holder_token)
+            elapsed_ns = perf_counter_ns() - attempt.began_ns
+            _running.set(attempt.around)
+            attempt.task.active.add(-1)
+            if state is None and attempt.state is None:
+                if self._is_told_by_main():
+                    detach(attempt.context_token)
+                    correlation.close_holder(attempt.holder_token)
+                    return
+                error = sys.exc_info()[1]
+                if error is not None and _is_failure(error):  # what no handler of Celery's takes
+                    self._fail(attempt, error)
+            outcome = attempt.state or state or "UNKNOWN"
+            span = attempt.span
+            if attempt.error is not None:
+                span.set_status(StatusCode.ERROR, attempt.error)
+            attempt.task.ended(outcome, attempt.error, elapsed_ns / 1e9, span)
+            detach(attempt.context_token)
+            span.end()
+            correlation.close_holder(attempt.holder_token)
+        except Exception:  # noqa: BLE001 - as above
+            guard.report("the end of a task's telemetry")
 
     def _is_told_by_main(self) -> bool:
         """Whether the worker's main process writes this run's span, since the pool is killing this one: a child that

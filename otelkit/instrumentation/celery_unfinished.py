@@ -90,7 +90,7 @@ class Unfinished:
     @guard.guard("the record of a failed task")
     def failed(self, sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
         """In the main process: the task failed with its process."""
-        if self._failing == task_id and attempt_of(sender.request) is None:
+        if self._failing == task_id and attempt_of(task_id) is None:
             self._note(task_id, "FAILURE", exception)
 
     @guard.guard("the record of a retried task")
