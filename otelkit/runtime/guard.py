@@ -8,7 +8,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from types import TracebackType
+from typing import Any, TypeVar
 
 from typing_extensions import ParamSpec
 
@@ -32,13 +33,25 @@ def report(place: str) -> None:
         logger.warning("%s failed; the application goes on without it%s", place, more, exc_info=True)
 
 
-@contextmanager
-def guarded(place: str) -> Iterator[None]:
-    """Swallows Exception, never BaseException: KeyboardInterrupt and CancelledError pass through."""
-    try:
-        yield
-    except Exception:  # noqa: BLE001 - this is the place that swallows
-        report(place)
+class guarded:  # noqa: N801 - used as contextlib's are
+    """Swallows Exception, never BaseException: KeyboardInterrupt and CancelledError pass through.
+
+    A class, which takes a third of the time of a generator: an application's span processors are called within it.
+    """
+
+    __slots__ = ("_place",)
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> Any:
+        if isinstance(error, Exception):
+            report(self._place)
+            return True
+        return None
 
 
 @contextmanager
