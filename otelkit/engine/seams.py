@@ -70,8 +70,11 @@ def on_collect(reader: MetricReader, collect: Callable[..., Any] | None) -> None
 
 def is_default_reader(reader: MetricReader) -> bool:
     """Whether a reader wants cumulative temporality and the default aggregation of every instrument."""
-    temporalities = set(reader._instrument_class_temporality.values())
-    aggregations = {type(found) for found in reader._instrument_class_aggregation.values()}
+    try:
+        temporalities = set(reader._instrument_class_temporality.values())
+        aggregations = {type(found) for found in reader._instrument_class_aggregation.values()}
+    except (AttributeError, TypeError):  # a stand-in for a reader, as tests have them: the SDK's to take or to refuse
+        return False
     return temporalities == {AggregationTemporality.CUMULATIVE} and aggregations == {DefaultAggregation}
 
 

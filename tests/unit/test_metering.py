@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from opentelemetry.sdk.metrics import Exemplar
@@ -221,3 +222,15 @@ def test_what_is_no_number_is_refused_and_nothing_is_raised(amount: Any, caplog:
 
 def _ids(exemplar: Exemplar) -> tuple[int | None, int | None]:
     return exemplar.trace_id, exemplar.span_id
+
+
+def test_a_stand_in_for_a_reader_is_no_failure() -> None:
+    """OpenTelemetry's own tests have such: it says nothing of temporality, and is shut down as the others are."""
+    reader, provider = Mock(), MeterProvider()
+    inner = ForklessMeterProvider(resource=RESOURCE, shutdown_on_exit=False)
+    provider.open(Metering(resource=RESOURCE, provider=inner, readers=[reader], views=(), lean=True, exemplars=True))
+
+    provider.get_meter("test").create_counter("c").add(1)
+    provider.shutdown()
+
+    reader.shutdown.assert_called_once()
