@@ -6,6 +6,7 @@ They could do everything through OpenTelemetry's API; this way costs them a frac
 
 from __future__ import annotations
 
+from binascii import hexlify
 from collections.abc import Mapping, Sequence
 from time import perf_counter_ns, time_ns
 from typing import Any, Protocol
@@ -133,8 +134,8 @@ def end_at(span: Any, end_ns: int) -> None:
 def traceparent(span: Any) -> bytes | None:
     """A recorded span's context as W3C writes it; None where there is none."""
     if type(span) is Span:
-        trace, own = span.trace_id.to_bytes(16, "big").hex(), span.span_id.to_bytes(8, "big").hex()
-        return f"00-{trace}-{own}-{span.flags & 0xFF:02x}".encode()  # half the time of one format
+        trace, own = hexlify(span.trace_id.to_bytes(16, "big")), hexlify(span.span_id.to_bytes(8, "big"))
+        return b"00-%b-%b-%02x" % (trace, own, span.flags & 0xFF)  # faster than to format the numbers
     if type(span) is UnsampledSpan:
         return None
     context = span.get_span_context()

@@ -98,7 +98,6 @@ class AsgiLayer:
                 request.fail(error)
                 raise
             finally:
-                request.finish()
                 request.close()
 
         return recorded

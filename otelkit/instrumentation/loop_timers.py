@@ -43,12 +43,14 @@ class LoopTimers:
         self._timers: dict[int, weakref.ref[LoopTimer]] = {}
         self.listeners: tuple[Listener, ...] = ()
         self._last = 0
+        self.last_thread = 0
+        """The identifier of the thread whose loop was watched last; 0 where that loop has ended."""
         fork.on_child(self._after_fork)
 
     def _after_fork(self) -> None:
         """In a forked child: the loops are the parent's."""
         self._timers = {}
-        self._last = 0
+        self._last = self.last_thread = 0
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Tells it from now on; returns the undo."""
@@ -76,12 +78,13 @@ class LoopTimers:
         self._timers[key] = weakref.ref(timer, lambda _: self._forget(key))
         self._last = key
         timer.arm(self.interval_s)
+        self.last_thread = timer.thread_id
         for listener in self.listeners:
             listener.watched(timer)
 
     def _forget(self, key: int) -> None:
         self._timers.pop(key, None)
-        self._last = 0
+        self._last = self.last_thread = 0
 
     def timer_fired(self, timer: LoopTimer, late_s: float | None) -> None:
         """Takes a lag, None being one that means nothing, and goes on."""
@@ -168,10 +171,19 @@ LOOPS = LoopTimers()
 _running_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
 
 
+def watch_loop_of_request() -> None:
+    """The same as `watch_running_loop`, cheap enough for every request: to ask for the running loop is a system call up
+    to Python 3.11. A second loop of the thread, while the first is not closed, is watched when it has run for a while
+    (running_loops.py).
+    """
+    if threading.get_ident() != LOOPS.last_thread:
+        watch_running_loop()
+
+
 def watch_running_loop() -> None:
     """Watches the event loop that the caller runs on, from now on and once.
 
-    Cheap enough for every request. Does nothing while nobody listens, and outside of an asyncio loop.
+    Does nothing while nobody listens, and outside of an asyncio loop.
     """
     global _running_loop
     if not LOOPS.listeners:

@@ -14,7 +14,7 @@ from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from otelkit.engine import door
 from otelkit.engine.context import detach, variable, with_span
 from otelkit.instrumentation import http
-from otelkit.instrumentation.loop_timers import watch_running_loop
+from otelkit.instrumentation.loop_timers import watch_loop_of_request
 from otelkit.instrumentation.routes import MARK, Scope, template
 from otelkit.instrumentation.websocket import Messages
 from otelkit.runtime import guard
@@ -68,7 +68,7 @@ class Request:
         self._last_byte_ns = 0
         self._left: bool | None = None
         self._done = False
-        watch_running_loop()
+        watch_loop_of_request()
         host = agent = b""
         identity = None
         carried = False
@@ -86,13 +86,11 @@ class Request:
         original = scope["method"] if kind == "http" else "GET"
         method = http.known_method(original)
         self.id = http.request_id(identity)
+        server = scope.get("server")
+        if type(server) is list:  # as a key; some servers give lists
+            server = tuple(server)
         self._start = start = layer.start(
-            method,
-            scope.get("scheme", "http"),
-            scope.get("http_version", "1.1"),
-            _pair(scope.get("server")),
-            host,
-            agent,
+            method, scope.get("scheme", "http"), scope.get("http_version", "1.1"), server, host, agent
         )
         own: dict[str, Any] = {"url.path": scope["path"][:_LONGEST_URL]}
         if client := scope.get("client"):
@@ -263,12 +261,9 @@ class Request:
         )
 
     def close(self) -> None:
-        """Leaves the request's context, and the scope that refers to it."""
+        """Ends the request if its last byte did not; leaves its context, and the scope that refers to it."""
+        if not self._done:
+            self.finish()
         self.scope = _NO_SCOPE
         detach(self._context_token)
         correlation.close_holder(self._holder_token)
-
-
-def _pair(found: Any) -> Any:
-    """An address as a key: servers give tuples or lists."""
-    return tuple(found) if isinstance(found, list) else found

@@ -30,7 +30,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from otelkit import semconv
 from otelkit.instrumentation import runtime
 from otelkit.instrumentation.instruments import Callback
-from otelkit.instrumentation.loop_timers import INTERVAL_S, LoopTimers, watch_running_loop
+from otelkit.instrumentation.loop_timers import INTERVAL_S, LoopTimers, watch_loop_of_request, watch_running_loop
 from otelkit.instrumentation.process import this_process
 
 OBSERVED = (
@@ -332,6 +332,17 @@ def test_an_idle_loop_has_hardly_any_lag_and_never_a_negative_one(installed: Tel
     assert lag is not None
     assert lag.min >= 0
     assert lag.min < INTERVAL_S / 2
+
+
+def test_requests_have_each_loop_of_a_thread_watched(installed: Telemetry, new_loop: LoopFactory) -> None:
+    """A thread whose loop is watched is not asked again; its next loop is another one."""
+    for count in (1, 2):
+
+        async def main(count: int = count) -> None:
+            watch_loop_of_request()
+            await until(lambda: (lag := installed.lag()) is not None and lag.count >= count)
+
+        run(new_loop(), main)
 
 
 def test_a_loop_is_watched_once(installed: Telemetry, new_loop: LoopFactory) -> None:
