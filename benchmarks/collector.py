@@ -18,7 +18,7 @@ from hashlib import blake2b
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from benchmarks.conversation import answer_in_thread, say
+from benchmarks.conversation import answer_in_thread, begin, say
 from benchmarks.sinks.otlp import points_of, text, within
 
 FAILURES = ("refused", "hanging", "503")
@@ -190,4 +190,5 @@ def run() -> None:
 
 
 if __name__ == "__main__":
+    begin()
     run()

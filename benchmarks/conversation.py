@@ -1,7 +1,4 @@
-"""What a measured process says to the harness over its standard streams: lines of JSON, one answer to each.
-
-Whatever else it prints goes to standard error, so that no peer's or server's greeting comes in between.
-"""
+"""What a measured process says to the harness over its standard streams: lines of JSON, one answer to each."""
 
 from __future__ import annotations
 
@@ -14,8 +11,16 @@ from typing import Any
 
 Answer = Callable[[Mapping[str, Any]], Mapping[str, object]]
 
-_said = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)
+_said = sys.stdout
+
+
+def begin() -> None:
+    """Keeps standard output for the conversation; to be called before all else. What is printed from then on goes to
+    standard error, so that no peer's or server's greeting comes in between.
+    """
+    global _said
+    _said = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
 
 
 def say(**words: object) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from benchmarks.conversation import say
+from benchmarks.conversation import begin, say
 from benchmarks.peers import WEB, peer
 
 _WARM_UP = 300
@@ -102,4 +102,5 @@ async def _send(message: Any) -> None:
 
 
 if __name__ == "__main__":
+    begin()
     run(sys.argv[1])

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.conversation import answer_in_thread, say
+from benchmarks.conversation import answer_in_thread, begin, say
 from benchmarks.operations import attributes
 from benchmarks.peers import Flush
 
@@ -73,4 +73,5 @@ def _make(tracer: Any, rate: float, seconds: float) -> int:
 
 
 if __name__ == "__main__":
+    begin()
     produce({"sdk": _sdk, "otelkit": _otelkit}[sys.argv[1]])

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.conversation import answer_in_thread, say
+from benchmarks.conversation import answer_in_thread, begin, say
 from benchmarks.peers import WEB, peer
 
 
@@ -49,4 +49,5 @@ def serve(name: str) -> None:
 
 
 if __name__ == "__main__":
+    begin()
     serve(sys.argv[1])

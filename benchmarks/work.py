@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks.app import DATABASE, REDIS_URL
-from benchmarks.conversation import answer_in_thread, say
+from benchmarks.conversation import answer_in_thread, begin, say
 from benchmarks.peers import WORKER, peer
 
 TASK = "benchmarks.read_order"
@@ -88,4 +88,5 @@ def _wait_until_done(tasks: int) -> int:
 
 
 if __name__ == "__main__":
+    begin()
     work(sys.argv[1])

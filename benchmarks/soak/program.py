@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.conversation import say
+from benchmarks.conversation import begin, say
 from benchmarks.peers import peer
 from otelkit.config.settings import SIGNALS, Signal
 
@@ -105,4 +105,5 @@ def run(name: str, rate: float, file: Path) -> None:
 
 
 if __name__ == "__main__":
+    begin()
     run(sys.argv[1], float(sys.argv[2]), Path(sys.argv[3]))
