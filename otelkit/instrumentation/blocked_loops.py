@@ -103,10 +103,10 @@ class BlockedLoops:
 
     def _look_once(self) -> bool:  # until the next look nothing here may refer to a loop, which could not end
         """Looks at every watched loop; whether there is one."""
-        running = sys._current_frames()
         timers = self._loops.timers()
         for timer in timers:
-            frame = running.get(timer.thread_id)
+            # Not kept in a variable: among all threads' frames is this one, and a cycle would keep what they refer to.
+            frame = sys._current_frames().get(timer.thread_id)
             if frame is not None and frame.f_code is not timer.outside:  # a uvloop waits there
                 self._look_at(timer, frame)
         return bool(timers)
