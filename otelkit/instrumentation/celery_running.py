@@ -112,7 +112,7 @@ class Running:
         self._counts.retries.add(1, {**attempt.task.labels, "error.type": name})
 
     @guard.guard("the record of a failed task")
-    def failed(self, sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
+    def failed(self, task_id: str, exception: BaseException, **_: Any) -> None:
         """The task failed for good."""
         attempt = attempt_of(task_id)
         if attempt is not None:

@@ -88,7 +88,7 @@ class Unfinished:
     # -- runs that were broken off
 
     @guard.guard("the record of a failed task")
-    def failed(self, sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
+    def failed(self, task_id: str, exception: BaseException, **_: Any) -> None:
         """In the main process: the task failed with its process."""
         if self._failing == task_id and attempt_of(task_id) is None:
             self._note(task_id, "FAILURE", exception)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 
 import otelkit
 from tests.integration.conftest import Exported
@@ -225,3 +226,23 @@ def test_eager_tasks(start: Callable[..., Exported], tasks: Any) -> None:
     assert process.parent_id == exported.span("caller").span_id
     assert "celery.task.queue.duration" not in process.attributes
     assert exported.total("celery.task.queue.duration") == 0
+
+
+def test_a_task_goes_on_after_an_eager_one_within_it(start: Callable[..., Exported]) -> None:
+    """Each has a span of its own, and the outer one's end is its own."""
+    exported = start()
+    app = Celery("eager", broker="memory://")
+
+    @app.task(name="inner")
+    def within() -> None:
+        """Nothing."""
+
+    @app.task(name="outer")
+    def around() -> None:
+        within.apply()
+
+    around.apply()
+
+    outer = exported.span("process outer")
+    assert exported.span("process inner").parent_id == outer.span_id
+    assert outer.attributes["celery.task.state"] == "SUCCESS"
